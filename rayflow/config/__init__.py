@@ -1,0 +1,1 @@
+"""Configuration: one YAML file, checked strictly, overridden by environment and flags."""

@@ -1,0 +1,78 @@
+"""What happened, as typed rows.
+
+Every actor hands `Event`s to the event log; a row of the log is one `Event`. Events of a run are numbered by `seq` from 1;
+`(run_id, seq)` names a row, is the SSE id of a native stream and the order in the log. Tokens are events of the stream
+(they take numbers) but are not logged one by one: the finish of an agent's part tells how many there were.
+
+`EVENTS` is the list of all kinds; `docs/events.md` shows it as a table, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of the log. Empty strings and Nones mean "does not apply".
+
+    `ts_us`: microseconds since the epoch, UTC. All `_ms` fields are milliseconds.
+    `data`: further JSON facts of this kind of event.
+    """
+
+    kind: str
+    ts_us: int
+    source: str = ""
+    """Address of the actor that wrote it."""
+    run_id: str = ""
+    seq: int = 0
+    workflow: str = ""
+    agent: str = ""
+    replica: str = ""
+    model: str = ""
+    tenant: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    channel: str = ""
+    """How the run came in: chat (OpenAI route), native, batch, cli or python."""
+    job_id: str = ""
+    item_id: str = ""
+    status: str = ""
+    """ok, error or cancelled on the kinds that end something."""
+    error: str = ""
+    """Slug of the error (rayflow.errors)."""
+    error_message: str = ""
+    duration_ms: float | None = None
+    queue_ms: float | None = None
+    ttft_ms: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    confidence: float | None = None
+    strategy: str = ""
+    epoch: int = 0
+    event_id: str = ""
+    data: dict[str, Any] = {}
+
+
+EVENTS: dict[str, str] = {
+    "run.started": "A router took the run in. `channel`, `data.messages`.",
+    "run.routed": "The routing policy chose. `strategy`, `confidence`, `data.agents`, `data.reason`.",
+    "agent.started": "A part was sent to a replica. `agent`, `replica`, `queue_ms`.",
+    "agent.token": "Text of an agent's answer (streamed to clients, never logged).",
+    "agent.finished": "A part ended. `status`, `model`, `duration_ms`, `ttft_ms`, tokens, `data.chunks`.",
+    "aggregate.finished": "The aggregator joined the parts. `strategy`, `duration_ms`, `data.parts`.",
+    "turn.committed": "A turn is durable. `data.role`, `data.turn`, `data.chars`.",
+    "run.finished": "The run ended: `status`, `error`, `duration_ms`, `ttft_ms`, tokens of all parts.",
+    "session.created": "A session was made.",
+    "session.deleted": "A session and all its turns were deleted.",
+    "actor.started": "An actor joined. `source` is its address, `data.pid`.",
+    "actor.lost": "An actor died without being asked to. `error_message`.",
+    "actor.restarted": "The coordinator started a lost actor again. `data.attempt`, `data.delay_s`.",
+    "actor.parked": "An actor died too often and stays down. `data.restarts`.",
+    "actor.stopped": "An actor stopped as asked.",
+    "system.started": "All actors are up. `duration_ms`, `data.timeline`.",
+    "system.stopping": "Shutdown began. `data.reason`.",
+    "batch.started": "A batch job began. `job_id`, `data.input`, `data.items`.",
+    "batch.finished": "A batch job ended. `job_id`, `status`, `data.ok`, `data.failed`.",
+}
