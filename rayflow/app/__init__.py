@@ -1,1 +1,1 @@
-
+"""The composition root: configuration in, running system out."""

@@ -1,1 +1,32 @@
+"""The command line: parse, call app, analytics or batch, set the exit code.
 
+Modules of this room import only typer and the standard library at the top; a command imports its work when it runs. That
+keeps `rayflow --help` fast. Data goes to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from rayflow.cli import config, doctor, init, model, query, serve, version
+from rayflow.cli.exits import report
+
+app = typer.Typer(
+    name="rayflow",
+    help="Serve, batch and query multi-agent chat workflows on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for topic in (serve, query, init, config, model, doctor, version):
+    topic.register(app)
+
+
+def main() -> None:
+    """Entry point of the `rayflow` command."""
+    try:
+        app()
+    except Exception as error:
+        sys.exit(report(error))
