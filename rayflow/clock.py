@@ -7,6 +7,7 @@ read either: their callers pass `now`. Tests and the simulator pass a `ManualClo
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -49,3 +50,12 @@ class ManualClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+"""Monotonic time by which the current handler's caller stops waiting; None where nobody waits. Set by the fabric."""
+
+
+def remaining_s(now: float, limit_s: float) -> float:
+    """Seconds the current handler may still take: `limit_s`, or less when its caller gives less."""
+    until = deadline.get()
+    return limit_s if until is None else min(limit_s, until - now)

@@ -7,7 +7,7 @@ Times are seconds; a deadline is *remaining* time, because monotonic clocks do n
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -17,7 +17,13 @@ from rayflow.events import Event
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
-    """Base of all messages; the tag on the wire is the class name."""
+    """Base of all messages; the tag on the wire is the class name.
+
+    `survives_caller`: whether a handler goes on when the connection of whoever asked breaks. Not so by default: an answer that nobody
+    can receive is not worth a model's tokens.
+    """
+
+    survives_caller: ClassVar[bool] = False
 
 
 # --- runs: client -> router -> agents, aggregator -> client -----------------------------------------------------------
@@ -29,7 +35,10 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     `messages` holds only what is new; the session's last turns are added by the router.
     `agent`: run this agent instead of routing. `client`: fabric address that wants `Token`s and `Progress`, or "".
     `session_id` is always set by the caller; `new_session` says that it was just made.
+    A run does not depend on its client's connection: it goes on when that breaks, and stops only when cancelled.
     """
+
+    survives_caller: ClassVar[bool] = True
 
     run_id: str
     session_id: str
@@ -43,7 +52,10 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     progress: bool = False
     new_session: bool = False
     channel: str = "native"
+    instructions: str = ""
+    """Added to the agents' own system prompts (a client's system message)."""
     system_prompt: str = ""
+    """Replaces the agents' own system prompts when set."""
     job_id: str = ""
     item_id: str = ""
     metadata: dict[str, str] = {}
@@ -121,9 +133,9 @@ class AgentCall(Payload, frozen=True, omit_defaults=True, tag=True):
     client: str = ""
     seq_start: int = 1
     seq_step: int = 1
-    user_id: str = ""
+    instructions: str = ""
     system_prompt: str = ""
-    """Replaces the agent's own system prompt when set."""
+    """As in `RunRequest`."""
 
 
 class AgentReply(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -285,6 +297,12 @@ class Directory(Payload, frozen=True, tag=True):
     entries: list[Endpoint]
 
 
+class Launch(Payload, frozen=True, tag=True):
+    """Ask a new coordinator to start this workflow. Reply: `Status` when every actor is ready."""
+
+    config: bytes
+
+
 class Join(Payload, frozen=True, omit_defaults=True, tag=True):
     """A process tells the coordinator that it listens, and asks what it should be. Reply: `Welcome`."""
 
@@ -376,6 +394,6 @@ class Shutdown(Payload, frozen=True, omit_defaults=True, tag=True):
 AnyPayload = (
     RunRequest | RunResult | CancelRun | Token | Progress | AgentCall | AgentReply | JoinParts | Joined
     | SessionInfo | CreateSession | GetSession | GetHistory | History | DeleteSession | AppendTurns | Appended
-    | Ack | Failure | Directory | Join | Welcome | Ready | Leave | EventBatch | FlushEvents | Ping | Pong
+    | Ack | Failure | Directory | Launch | Join | Welcome | Ready | Leave | EventBatch | FlushEvents | Ping | Pong
     | GetStatus | Status | Drain | Drained | Shutdown
 )  # fmt: skip

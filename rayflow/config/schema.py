@@ -6,18 +6,22 @@ variables and `docs/configuration.md` are all derived from it. Units stand in na
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", max_length=64)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
 """Names of workflows, agents and models: they become model ids, actor names and metric labels."""
 
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused, defaults are checked, values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, strict=True
+    )
 
 
 class DelegationRule(Section):
@@ -42,7 +46,7 @@ class Replicas(Section):
     @model_validator(mode="after")
     def _order(self) -> Replicas:
         if self.max < self.min:
-            raise ValueError(f"max ({self.max}) must not be below min ({self.min})")
+            raise ReferenceProblems([Mismatch("max", f"at least min ({self.min})", str(self.max))])
         return self
 
 
@@ -61,7 +65,7 @@ class AgentConfig(Section):
     """Name of an entry under `models`."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """Sampling temperature; unset leaves it to the endpoint."""
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     """Seed for endpoints that support repeatable sampling."""
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Upper limit for one answer."""
@@ -112,13 +116,13 @@ class ModelConfig(Section):
     """Endpoint with its version path, for example http://127.0.0.1:8000/v1; of a list, replica n of an agent uses
     entry n modulo its length. Unset: OPENAI_BASE_URL or OpenAI's own."""
     api_key: SecretStr | None = None
-    """Key; write it as ${NAME}. Unset: OPENAI_API_KEY."""
+    """Key; write it as `${NAME}`. Unset: OPENAI_API_KEY."""
     organization: str | None = None
     """OpenAI organisation id."""
     project: str | None = None
     """OpenAI project id."""
-    headers: dict[str, str] = {}
-    """Further HTTP headers of each call."""
+    headers: Annotated[dict[str, str], Field(json_schema_extra={"writeOnly": True})] = {}
+    """Further HTTP headers of each call; their values are treated as secrets."""
     knowledge: str | None = None
     """offline only: a text or Markdown file whose sentences it may answer with; relative to the workflow file."""
     timeouts: Timeouts = Timeouts()
@@ -147,7 +151,8 @@ class KeywordRule(Section):
     @model_validator(mode="after")
     def _target(self) -> KeywordRule:
         if (self.target_agent is None) == (not self.target_agents):
-            raise ValueError("give either target_agent or target_agents")
+            got = "both" if self.target_agents else "neither"
+            raise ReferenceProblems([Mismatch("target_agent", "either target_agent or target_agents", got)])
         return self
 
 
@@ -198,6 +203,14 @@ class ProcessingConfig(Section):
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Time for work in flight when stopping."""
 
+    @model_validator(mode="after")
+    def _order(self) -> ProcessingConfig:
+        if self.max_length < self.min_length:
+            raise ReferenceProblems(
+                [Mismatch("max_length", f"at least min_length ({self.min_length})", str(self.max_length))]
+            )
+        return self
+
 
 class SessionConfig(Section):
     """How conversations are kept."""
@@ -205,7 +218,7 @@ class SessionConfig(Section):
     store: Literal["sqlite", "memory"] = "sqlite"
     """sqlite: durable, in the state folder. memory: lost with the process."""
     shards: Annotated[int, Field(ge=1, le=64)] = 1
-    """Session store actors; each owns a part of all sessions. It cannot change while the state folder holds sessions."""
+    """Session store actors; each owns a part of all sessions. It cannot change while the state folder holds any."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """SQLite durability: FULL survives power loss, NORMAL only process death."""
     max_memory_sessions: Annotated[int, Field(ge=1)] = 100_000
@@ -251,8 +264,8 @@ class SecurityConfig(Section):
     """Who may do what."""
 
     api_keys: list[SecretStr] = []
-    """Keys that clients send as `Authorization: Bearer KEY`; write them as ${NAME}. Empty: no key is asked for, and the
-    server listens on loopback only."""
+    """Keys that clients send as `Authorization: Bearer KEY`; write them as `"${NAME}"`. Empty: no key is asked for, and
+    the server listens on loopback only."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 1 << 20
     """Largest request body."""
     max_json_depth: Annotated[int, Field(ge=4, le=512)] = 64
@@ -298,20 +311,20 @@ class WorkflowConfig(Section):
         agents = {agent.name for agent in self.agents}
         models = {model.name for model in self.models} | {"offline"}
         if self.name in agents:
-            problems.append(("name", f"the workflow and an agent share the name {self.name!r}; both are model ids"))
+            problems.append(Mismatch("name", "a name that no agent has (both are model ids)", repr(self.name)))
         for i, agent in enumerate(self.agents):
             if agent.model not in models:
-                problems.append((f"agents.{i}.model", _unknown("model", agent.model, models)))
+                problems.append(_unknown(f"agents.{i}.model", "a model", agent.model, models))
             for j, rule in enumerate(agent.delegation_rules):
                 if rule.agent not in agents:
-                    problems.append((f"agents.{i}.delegation_rules.{j}.agent", _unknown("agent", rule.agent, agents)))
+                    problems.append(_unknown(f"agents.{i}.delegation_rules.{j}.agent", "an agent", rule.agent, agents))
         for i, keyword_rule in enumerate(self.routing.rules):
             for key, target in _targets(keyword_rule):
                 if target not in agents:
-                    problems.append((f"routing.rules.{i}.{key}", _unknown("agent", target, agents)))
+                    problems.append(_unknown(f"routing.rules.{i}.{key}", "an agent", target, agents))
         default = self.routing.default_agent
         if default is not None and default not in agents:
-            problems.append(("routing.default_agent", _unknown("agent", default, agents)))
+            problems.append(_unknown("routing.default_agent", "an agent", default, agents))
         if problems:
             raise ReferenceProblems(problems)
         return self
@@ -328,22 +341,28 @@ class WorkflowConfig(Section):
         raise KeyError(name)
 
 
-class ReferenceProblems(ValueError):
-    """Faults that lie between keys: `problems` holds (dotted path, message) pairs."""
+class Mismatch(NamedTuple):
+    """A value that does not fit another one. `path` is dotted, below the section that found it."""
 
-    def __init__(self, problems: list[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{path}: {message}" for path, message in problems))
+    path: str
+    expected: str
+    got: str
+
+
+class ReferenceProblems(ValueError):
+    """Faults that lie between keys, all of one section at once."""
+
+    def __init__(self, problems: list[Mismatch]) -> None:
+        super().__init__("; ".join(f"{path}: expected {expected}, got {got}" for path, expected, got in problems))
         self.problems = problems
 
 
-def _duplicates(section: str, entries: list[Any]) -> list[tuple[str, str]]:
+def _duplicates(section: str, entries: Iterable[AgentConfig | ModelConfig]) -> Iterator[Mismatch]:
     seen: set[str] = set()
-    problems = []
     for i, entry in enumerate(entries):
         if entry.name in seen:
-            problems.append((f"{section}.{i}.name", f"the name {entry.name!r} is used twice"))
+            yield Mismatch(f"{section}.{i}.name", "a name that is used once", f"{entry.name!r} again")
         seen.add(entry.name)
-    return problems
 
 
 def _targets(rule: KeywordRule) -> list[tuple[str, str]]:
@@ -351,5 +370,5 @@ def _targets(rule: KeywordRule) -> list[tuple[str, str]]:
     return single + [(f"target_agents.{j}", target) for j, target in enumerate(rule.target_agents)]
 
 
-def _unknown(kind: str, name: str, known: set[str]) -> str:
-    return f"there is no {kind} named {name!r}; known: {', '.join(sorted(known))}"
+def _unknown(path: str, kind: str, name: str, known: set[str]) -> Mismatch:
+    return Mismatch(path, f"the name of {kind} ({', '.join(sorted(known))})", repr(name))

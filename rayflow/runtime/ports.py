@@ -32,6 +32,9 @@ A plain function runs at once, on the loop, in order; a coroutine function runs 
 class Fabric(Protocol):
     """Messages between logical addresses such as `router/0` or `agent/technical/2`. Any actor may call all of it."""
 
+    endpoint: str
+    """Where this process listens, for other processes."""
+
     @property
     def directory(self) -> DirectoryView: ...
 
@@ -68,6 +71,49 @@ class DirectoryView(Protocol):
         ...
 
     def update(self, directory: Directory) -> None: ...
+
+
+class Backend(Protocol):
+    """How the coordinator gets processes. A spawned process joins the fabric by itself and asks the coordinator what to be."""
+
+    def on_exit(self, callback: Callable[[str, int, str], None]) -> None:
+        """Call back with (address, epoch, reason) when a spawned process has ended, for whatever reason."""
+        ...
+
+    async def spawn(self, address: str, role: str, epoch: int) -> None:
+        """Start a process. Raises `WorkflowError` where none can be had."""
+        ...
+
+    async def kill(self, address: str) -> None:
+        """End the process now, drained or not. `on_exit` follows."""
+        ...
+
+
+class Actor(Protocol):
+    """What runs behind an address: handlers, and a life of start, drain and stop. Plain async classes that never import ray."""
+
+    @property
+    def handlers(self) -> Mapping[type[Payload], Handler]: ...
+
+    async def start(self) -> None:
+        """Open what it needs. It is bound to its address only afterwards."""
+        ...
+
+    async def drain(self, budget_s: float) -> list[str]:
+        """Take nothing new, finish what is in flight; ids of what was left when the budget was spent."""
+        ...
+
+    async def stop(self) -> None:
+        """Give everything back."""
+        ...
+
+
+class Supervising(Actor, Protocol):
+    """The coordinator, as the process that hosts it sees it."""
+
+    def peer_lost(self, endpoint: str) -> None:
+        """The fabric lost a connection to this endpoint."""
+        ...
 
 
 class ModelClient(Protocol):

@@ -1,0 +1,202 @@
+"""One replica of an agent: turns a call into a model request, streams its tokens, answers with the whole part.
+
+Tokens go straight to the client that waits for them; the router hears only the end. The first token leaves at once, later
+ones are collected for a few milliseconds, because a frame per token would cost more than the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+
+from rayflow.actors.inflight import InFlight
+from rayflow.chat import FinishReason, FunctionCall, Message, ModelParams, ModelRequest, ToolCall, ToolCallDelta, Usage
+from rayflow.clock import Clock, remaining_s
+from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
+from rayflow.errors import ModelError, ModelIncomplete
+from rayflow.messages import AgentCall, AgentReply, Payload, Token
+from rayflow.policies.retry import decide
+from rayflow.runtime.ports import Fabric, Handler, ModelClient
+
+MARGIN_S = 0.02
+"""Each hop keeps this much of the deadline back, so that its own error arrives before the caller gives up."""
+
+
+class Agent:
+    """`limit_s`: longest call, where the caller sets no shorter deadline. `model` is closed with the actor."""
+
+    def __init__(
+        self,
+        address: str,
+        config: AgentConfig,
+        model: ModelClient,
+        retries: Retries,
+        streaming: StreamingConfig,
+        fabric: Fabric,
+        clock: Clock,
+        rng: random.Random,
+        limit_s: float,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._retries = retries
+        self._streaming = streaming
+        self._fabric = fabric
+        self._clock = clock
+        self._rng = rng
+        self._limit_s = limit_s
+        self._busy = InFlight(address)
+        self._params = ModelParams(temperature=config.temperature, seed=config.seed, max_tokens=config.max_tokens)
+        self._system = system_prompt(config)
+
+    @property
+    def handlers(self) -> Mapping[type[Payload], Handler]:
+        return {AgentCall: self._call}
+
+    async def start(self) -> None:
+        """The model client connects on first use."""
+
+    async def drain(self, budget_s: float) -> list[str]:
+        return await self._busy.drain(budget_s)
+
+    async def stop(self) -> None:
+        await self._model.close()
+
+    async def _call(self, call: AgentCall) -> AgentReply:
+        with self._busy.working(call.run_id):
+            started = self._clock.now()
+            params = call.params.over(self._params)
+            messages = self._messages(call)
+            attempt = 1
+            while True:
+                left = remaining_s(self._clock.now(), self._limit_s) - MARGIN_S
+                request = ModelRequest(messages, params, left)
+                answer = Answer(self, call) if call.client else None
+                try:
+                    return await (self._stream(request, answer, started) if answer else self._complete(request, started))
+                except ModelError as error:
+                    sent = answer is not None and answer.sent > 0
+                    delay_s = decide(attempt, error, self._retries, left, self._rng, started=sent)
+                    if delay_s is None:
+                        raise
+                await asyncio.sleep(delay_s)
+                attempt += 1
+
+    async def _complete(self, request: ModelRequest, started: float) -> AgentReply:
+        reply = await self._model.complete(request)
+        return AgentReply(
+            text=reply.text,
+            finish_reason=reply.finish_reason,
+            usage=reply.usage,
+            model=reply.model,
+            duration_ms=(self._clock.now() - started) * 1000,
+            tool_calls=reply.tool_calls,
+            in_flight=len(self._busy),
+        )
+
+    async def _stream(self, request: ModelRequest, answer: Answer, started: float) -> AgentReply:
+        stream = self._model.stream(request)
+        try:
+            async for chunk in stream:
+                if chunk.text:
+                    answer.add(chunk.text)
+                for delta in chunk.tool_calls:
+                    answer.add_tool_call(delta)
+                answer.finish_reason = chunk.finish_reason or answer.finish_reason
+                answer.usage = chunk.usage or answer.usage
+        finally:
+            await stream.aclose()
+            answer.flush()
+        if answer.finish_reason is None:
+            raise ModelIncomplete("the model's stream ended without a finish reason", partial=answer.text)
+        return AgentReply(
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            model=self._config.model,
+            duration_ms=(self._clock.now() - started) * 1000,
+            ttft_ms=(answer.first_at - started) * 1000 if answer.first_at is not None else None,
+            tool_calls=answer.tool_calls(),
+            last_seq=answer.last_seq,
+            chunks=answer.sent,
+            in_flight=len(self._busy),
+        )
+
+    def _messages(self, call: AgentCall) -> list[Message]:
+        own = call.system_prompt or self._system
+        system = "\n\n".join(filter(None, (own, call.instructions)))
+        return [Message("system", system), *call.messages] if system else call.messages
+
+
+class Answer:
+    """A streamed answer while it grows, and what of it has already been sent."""
+
+    def __init__(self, agent: Agent, call: AgentCall) -> None:
+        self._tell = agent._fabric.tell
+        self._clock = agent._clock
+        self._streaming = agent._streaming
+        self._call = call
+        self._pieces: list[str] = []
+        self._unsent: list[str] = []
+        self._unsent_chars = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._deltas: dict[int, list[ToolCallDelta]] = {}
+        self.finish_reason: FinishReason | None = None
+        self.usage = Usage()
+        self.first_at: float | None = None
+        self.sent = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    @property
+    def last_seq(self) -> int:
+        return self._call.seq_start + (self.sent - 1) * self._call.seq_step if self.sent else 0
+
+    def add(self, text: str) -> None:
+        self._pieces.append(text)
+        self._unsent.append(text)
+        self._unsent_chars += len(text)
+        if self.first_at is None:
+            self.first_at = self._clock.now()
+            self.flush()
+        elif self._unsent_chars >= self._streaming.max_chars:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._streaming.flush_s, self.flush)
+
+    def add_tool_call(self, delta: ToolCallDelta) -> None:
+        self._deltas.setdefault(delta.index, []).append(delta)
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._unsent:
+            call = self._call
+            seq = call.seq_start + self.sent * call.seq_step
+            self._tell(call.client, Token(call.run_id, seq, call.agent, "".join(self._unsent)))
+            self._unsent.clear()
+            self._unsent_chars = 0
+            self.sent += 1
+
+    def tool_calls(self) -> list[ToolCall]:
+        return [
+            ToolCall(
+                id=next((d.id for d in deltas if d.id), f"call_{self._call.run_id[4:]}_{index}"),
+                function=FunctionCall("".join(d.name for d in deltas), "".join(d.arguments for d in deltas)),
+            )
+            for index, deltas in sorted(self._deltas.items())
+        ]
+
+
+def system_prompt(config: AgentConfig) -> str:
+    """An agent's instructions: who it is, what it wants, how it should go about it."""
+    lines = [
+        f"You are {config.role}." if config.role else "",
+        f"Your goal: {config.goal}." if config.goal else "",
+        config.system_prompt.strip(),
+    ]
+    return "\n".join(line for line in lines if line)

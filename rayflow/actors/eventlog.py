@@ -1,0 +1,78 @@
+"""The event log actor: collects events from everybody and hands them to the writer in a thread.
+
+A batch is written about every `flush_s`. When the disk does not take it, events stay in memory up to a limit and the
+oldest go first, counted: a full disk stops logging, never the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+
+from rayflow.errors import StorageError
+from rayflow.events import Event
+from rayflow.messages import Ack, EventBatch, FlushEvents, Payload
+from rayflow.runtime.ports import EventWriter, Handler
+
+log = logging.getLogger(__name__)
+
+
+class EventLog:
+    def __init__(self, writer: EventWriter, flush_s: float, max_buffered: int) -> None:
+        self._writer = writer
+        self._flush_s = flush_s
+        self._events: deque[Event] = deque(maxlen=max_buffered)
+        self._flushing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    @property
+    def handlers(self) -> Mapping[type[Payload], Handler]:
+        return {EventBatch: self._on_events, FlushEvents: self._on_flush}
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._flush_regularly())
+
+    async def drain(self, budget_s: float) -> list[str]:
+        await self._flush()
+        return []
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        await self._flush()
+        await asyncio.to_thread(self._writer.close)
+
+    def _on_events(self, batch: EventBatch) -> None:
+        room = (self._events.maxlen or 0) - len(self._events)
+        self.dropped += max(0, len(batch.events) - room)
+        self._events.extend(batch.events)
+
+    async def _on_flush(self, _: FlushEvents) -> Ack:
+        await self._flush()
+        return Ack()
+
+    async def _flush_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._flush_s)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._flushing:
+            if not self._events:
+                return
+            batch = list(self._events)
+            self._events.clear()
+            try:
+                await asyncio.to_thread(self._writer.write, batch)
+            except StorageError as error:
+                log.error("%s (%d events wait in memory, %d dropped so far)", error.message, len(batch), self.dropped)
+                self._keep(batch)
+
+    def _keep(self, batch: list[Event]) -> None:
+        """Put a batch that could not be written back in front."""
+        later = list(self._events)
+        self._events.clear()
+        self._on_events(EventBatch(batch + later))

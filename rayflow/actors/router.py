@@ -1,0 +1,301 @@
+"""The router actor: takes a run in and drives it through its named stages to a durable answer.
+
+`STAGES` is the way of a run, to be read top to bottom. Each stage takes the `Work` and leaves it further on; an exception
+ends the run as failed, a cancellation as cancelled, and both leave a trail in the log. The router owns a session while
+one of its runs lasts, so turns are never interleaved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rayflow.actors.inflight import InFlight
+from rayflow.actors.outbox import Outbox
+from rayflow.actors.pools import Pools
+from rayflow.chat import Message
+from rayflow.clock import Clock, remaining_s
+from rayflow.config.schema import WorkflowConfig
+from rayflow.errors import Conflict, ContentRejected, Overloaded, WorkflowError
+from rayflow.events import Event
+from rayflow.messages import (
+    AgentCall,
+    AgentReply,
+    Appended,
+    AppendTurns,
+    CancelRun,
+    Joined,
+    JoinParts,
+    Payload,
+    Progress,
+    RunRequest,
+    RunResult,
+)
+from rayflow.policies.placement import owner, shard_addresses
+from rayflow.policies.routing import Decision, RoutingPolicy
+from rayflow.runtime.ports import Fabric, Handler
+from rayflow.runtime.run import PartState, Run
+from rayflow.runtime.session import SessionSlot, SessionTable
+
+SHOWN = frozenset({"run.routed", "agent.started", "agent.finished", "aggregate.finished"})
+"""Coarse events that clients see when they ask for progress."""
+
+
+@dataclass(slots=True)
+class Work:
+    """A run under way: its state machine, the session it writes, what its models see, and its result."""
+
+    run: Run
+    slot: SessionSlot | None = None
+    context: list[Message] = field(default_factory=list)
+    result: RunResult | None = None
+
+    @property
+    def request(self) -> RunRequest:
+        return self.run.request
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.request.tenant, self.request.session_id
+
+
+class Router:
+    def __init__(
+        self, address: str, config: WorkflowConfig, fabric: Fabric, outbox: Outbox, clock: Clock, rng: random.Random
+    ) -> None:
+        self._address = address
+        self._config = config
+        self._fabric = fabric
+        self._outbox = outbox
+        self._clock = clock
+        self._routing = RoutingPolicy(config.routing, config.agents)
+        self._routed = 0
+        self._pools = Pools(config, fabric, clock, rng)
+        self._sessions = SessionTable(config.context.cached_sessions)
+        self._window = config.context.window if config.context.enrichment else 0
+        self._turns: dict[str, asyncio.Future[None]] = {}
+        self._shards = shard_addresses(config.session.shards)
+        self._busy = InFlight(address)
+        self._runs: dict[str, asyncio.Task[RunResult]] = {}
+        self._stages: tuple[Callable[[Work], Awaitable[None] | None], ...] = (
+            self.validate,
+            self.own_session,
+            self.commit_question,
+            self.route,
+            self.answer,
+            self.commit_answer,
+        )
+
+    @property
+    def handlers(self) -> Mapping[type[Payload], Handler]:
+        return {RunRequest: self._run, CancelRun: self._cancel}
+
+    async def start(self) -> None:
+        self._pools.watch()
+
+    async def drain(self, budget_s: float) -> list[str]:
+        return await self._busy.drain(budget_s)
+
+    async def stop(self) -> None:
+        self._outbox.close()
+
+    async def _run(self, request: RunRequest) -> RunResult:
+        with self._busy.working(request.run_id):
+            current = asyncio.current_task()
+            assert current is not None
+            self._runs[request.run_id] = current
+            try:
+                return await self._drive(Work(Run(request, self._config.name, self._address, self._clock.now())))
+            finally:
+                del self._runs[request.run_id]
+
+    def _cancel(self, message: CancelRun) -> None:
+        if task := self._runs.get(message.run_id):
+            task.cancel(message.reason)
+
+    async def _drive(self, work: Work) -> RunResult:
+        run = work.run
+        self._record(work, run.begin(self._clock.wall_us()))
+        try:
+            for stage in self._stages:
+                step = stage(work)
+                if step is not None:
+                    await step
+        except asyncio.CancelledError as stop:
+            reason = str(stop.args[0]) if stop.args else "cancelled by the client"
+            self._record(work, run.cancelled(reason, self._clock.now(), self._clock.wall_us()))
+            raise
+        except Exception as error:
+            self._record(work, run.failed(error, self._clock.now(), self._clock.wall_us()))
+            raise
+        finally:
+            if work.slot is not None:
+                self._release_session(work)
+        assert work.result is not None, "commit_answer sets it"
+        return work.result
+
+    # --- the stages of a run, in order ---
+
+    def validate(self, work: Work) -> None:
+        """Refuse what no agent should see."""
+        processing = self._config.processing
+        if not work.request.messages:
+            raise ContentRejected("a run needs at least one message", param="messages")
+        if not processing.input_validation:
+            return
+        text = work.request.messages[-1].text
+        if work.request.messages[-1].role == "user" and not processing.min_length <= len(text) <= processing.max_length:
+            raise ContentRejected(
+                f"the message has {len(text)} characters; allowed are {processing.min_length} to {processing.max_length}",
+                param="messages",
+                length=len(text),
+                max_length=processing.max_length,
+            )
+
+    async def own_session(self, work: Work) -> None:
+        """One writer at a time; later runs of a session wait in order."""
+        try:
+            work.slot = self._sessions.enter(work.key, work.request.run_id)
+        except OverflowError as full:
+            raise Overloaded(f"session {work.request.session_id}: {full}; try again later", retry_after_s=1) from None
+        if work.slot is not None:
+            return
+        turn = self._turns[work.request.run_id] = asyncio.get_running_loop().create_future()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                work.slot = self._sessions.slot(work.key)
+            else:
+                self._sessions.abandon(work.key, work.request.run_id)
+            raise
+        finally:
+            del self._turns[work.request.run_id]
+        work.slot = self._sessions.slot(work.key)
+
+    async def commit_question(self, work: Work) -> None:
+        """Make the user's message durable and collect what the model should see of the past."""
+        slot, request = self._slot(work), work.request
+        appended = await self._append(work, request.messages, window=0 if slot.window is not None else self._window)
+        if slot.window is None:
+            slot.window = deque((turn.message for turn in appended.window), maxlen=self._window)
+        work.context = [*slot.window, *request.messages]
+        slot.remember(request.messages, appended.last_seq)
+        self._committed(work, request.messages[-1], appended.last_seq)
+        work.run.enriched()
+
+    def route(self, work: Work) -> None:
+        """Choose the agents."""
+        if work.request.agent:
+            decision = Decision((work.request.agent,), 1.0, "named", "the client named the agent")
+        else:
+            decision = self._routing.decide(work.request.messages[-1].text, self._routed)
+            self._routed += 1
+        self._record(work, work.run.routed(decision, self._clock.wall_us()))
+
+    async def answer(self, work: Work) -> None:
+        """Ask the agents, and join their parts where there are several."""
+        run = work.run
+        if len(run.parts) == 1:
+            await self._ask_agent(work, run.parts[0])
+            run.answered()
+            return
+        outcomes = await asyncio.gather(*(self._ask_agent(work, part) for part in run.parts), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, WorkflowError):
+                raise outcome
+        started = self._clock.now()
+        question = JoinParts(work.request.run_id, work.request.messages[-1].text, run.parts_to_join())
+        joined: Joined = await self._fabric.ask("aggregator/0", question, self._left())
+        run.answered(joined)
+        self._record(work, run.aggregated(joined, self._clock.now() - started, self._clock.wall_us()))
+
+    async def commit_answer(self, work: Work) -> None:
+        """Make the answer durable; only then is the run complete."""
+        answer = work.run.answer()
+        agent = work.run.parts[0].agent if work.run.joined is None else ""
+        appended = await self._append(work, [answer], agent=agent)
+        self._slot(work).remember([answer], appended.last_seq)
+        self._committed(work, answer, appended.last_seq)
+        work.result, event = work.run.finished(appended.last_seq, self._clock.now(), self._clock.wall_us())
+        self._record(work, event)
+
+    # --- what the stages use ---
+
+    async def _ask_agent(self, work: Work, part: PartState) -> AgentReply:
+        run, request = work.run, work.request
+        try:
+            async with self._pools.reserve(part.agent, self._left()) as grant:
+                now = self._clock.now()
+                self._record(work, run.part_started(part, grant.replica, grant.waited_s, now, self._clock.wall_us()))
+                streamed = request.stream and (len(run.parts) == 1 or request.progress)
+                start, step = run.token_numbers(part)
+                call = AgentCall(
+                    run_id=request.run_id,
+                    agent=part.agent,
+                    messages=work.context,
+                    params=request.params,
+                    client=request.client if streamed else "",
+                    seq_start=start,
+                    seq_step=step,
+                    instructions=request.instructions,
+                    system_prompt=request.system_prompt,
+                )
+                reply: AgentReply = await self._fabric.ask(grant.replica, call, self._left())
+        except Exception as error:
+            self._record(work, run.part_failed(part, error, self._clock.now(), self._clock.wall_us()))
+            raise
+        self._record(work, run.part_finished(part, reply, self._clock.wall_us()))
+        return reply
+
+    async def _append(self, work: Work, messages: list[Message], window: int = 0, agent: str = "") -> Appended:
+        """Append to the session. Where somebody else has written meanwhile, what is known is dropped and the append made
+        after theirs: the store, not this router, has the truth."""
+        slot, request = self._slot(work), work.request
+        append = AppendTurns(
+            tenant=request.tenant,
+            session_id=request.session_id,
+            messages=messages,
+            run_id=request.run_id,
+            user_id=request.user_id,
+            agent=agent,
+            expected_seq=slot.last_seq,
+            window=window,
+        )
+        shard = owner(request.session_id, self._shards)
+        try:
+            appended: Appended = await self._fabric.ask(shard, append, self._left())
+        except Conflict:
+            slot.forget()
+            again = msgspec.structs.replace(append, expected_seq=-1, window=self._window)
+            appended = await self._fabric.ask(shard, again, self._left())
+        return appended
+
+    def _release_session(self, work: Work) -> None:
+        if work.run.state != "finished":
+            self._slot(work).forget()
+        following = self._sessions.leave(work.key)
+        if following is not None:
+            self._turns[following].set_result(None)
+
+    def _slot(self, work: Work) -> SessionSlot:
+        assert work.slot is not None, "own_session comes first"
+        return work.slot
+
+    def _left(self) -> float:
+        return remaining_s(self._clock.now(), self._config.processing.request_timeout_s)
+
+    def _committed(self, work: Work, message: Message, turn: int) -> None:
+        facts = {"role": message.role, "turn": turn, "chars": len(message.text)}
+        self._record(work, work.run.event("turn.committed", self._clock.wall_us(), data=facts))
+
+    def _record(self, work: Work, event: Event) -> None:
+        self._outbox.emit(event)
+        if work.request.progress and event.kind in SHOWN:
+            self._fabric.tell(work.request.client, Progress(event))
+

@@ -1,0 +1,9 @@
+-- name: slowest_runs
+-- description: The runs that took longest.
+-- param: since = 7 days
+-- param: limit = 10
+SELECT run_id, workflow, started, round(duration_ms, 1) AS duration_ms, round(ttft_ms, 1) AS ttft_ms, status, error, agents
+FROM runs
+WHERE duration_ms IS NOT NULL AND started >= now() - CAST($since AS INTERVAL)
+ORDER BY runs.duration_ms DESC, run_id
+LIMIT CAST($limit AS BIGINT);

@@ -1,0 +1,59 @@
+"""POST /chat: the native route, JSON or events by `stream` (F109)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rayflow.api.body import read_json
+from rayflow.api.catalogue import Catalogue
+from rayflow.api.chat_answer import ChatEncoder, chat_answer
+from rayflow.api.chat_request import ChatRequest, refuse_not_yet
+from rayflow.api.conversation import session_of
+from rayflow.api.decode import convert
+from rayflow.api.dialogue import check_length
+from rayflow.api.exchange import Exchange
+from rayflow.api.headers import safe_id, timeout_s
+from rayflow.api.responses import json_response
+from rayflow.api.runs import Runs
+from rayflow.chat import Message
+from rayflow.errors import NotFound
+from rayflow.messages import RunRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    runs: Runs
+    catalogue: Catalogue
+
+    async def send(self, request: Request) -> Response:
+        client, exchange = self.runs.client, Exchange.of(request)
+        raw = await read_json(exchange.headers, request.receive, client.config.security)
+        refuse_not_yet(raw)
+        body = convert(raw, ChatRequest)
+        check_length(body.message, client.config.processing, "message")
+        if body.agent is not None and not self.catalogue.agent(body.agent):
+            raise NotFound(f"{body.agent!r} is the workflow; leave agent out to ask it", kind="agent", param="agent")
+        session_id, new_session = session_of(exchange, conversation_id=body.conversation_id, session_id=body.session_id)
+        run = RunRequest(
+            run_id=exchange.id,
+            session_id=session_id,
+            messages=[Message("user", body.message)],
+            params=body.params(),
+            user_id=safe_id(body.user_id, "user_id") if body.user_id is not None else "",
+            agent=body.agent or "",
+            client=client.address if body.stream else "",
+            stream=bool(body.stream),
+            progress=bool(body.stream),
+            new_session=new_session,
+            channel="native",
+            system_prompt=body.system_prompt_override or "",
+            metadata=body.metadata or {},
+        )
+        timeout = timeout_s(exchange.headers)
+        if body.stream:
+            return self.runs.stream(run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id))
+        result = await self.runs.complete(run, timeout, request)
+        return json_response(chat_answer(result, self.catalogue.workflow))

@@ -1,0 +1,150 @@
+"""Answers of POST /chat: the JSON object and the events of F64."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+
+from rayflow.api import sse
+from rayflow.api.problems import problem
+from rayflow.api.runs import rest
+from rayflow.errors import WorkflowError
+from rayflow.events import Event
+from rayflow.messages import PartSummary, RunResult, Token
+
+AGGREGATOR = "aggregator"
+"""The node that speaks for several agents."""
+
+
+class ChatUsage(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    estimated: bool
+
+
+class ChatPart(msgspec.Struct, frozen=True):
+    """How one agent's part went. Times are milliseconds; `error` is the slug of what went wrong, or ""."""
+
+    agent: str
+    status: str
+    duration_ms: float
+    ttft_ms: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    error: str
+
+
+class ChatMetrics(msgspec.Struct, frozen=True):
+    duration_ms: float
+    parts: list[ChatPart]
+
+
+class ChatMetadata(msgspec.Struct, frozen=True):
+    """`turn`: number of the answer in its conversation. `data`: what the strategy that joined several answers adds."""
+
+    workflow: str
+    model: str
+    finish_reason: str
+    strategy: str
+    confidence: float
+    turn: int
+    data: dict[str, Any]
+
+
+class ChatAnswer(msgspec.Struct, frozen=True):
+    """The answer of the workflow to one message."""
+
+    content: str
+    conversation_id: str
+    run_id: str
+    agents: list[str]
+    usage: ChatUsage
+    metrics: ChatMetrics
+    metadata: ChatMetadata
+
+
+def chat_answer(result: RunResult, workflow: str) -> ChatAnswer:
+    return ChatAnswer(
+        content=result.content,
+        conversation_id=result.session_id,
+        run_id=result.run_id,
+        agents=result.agents,
+        usage=_usage(result),
+        metrics=ChatMetrics(result.duration_ms, [_part(part) for part in result.parts]),
+        metadata=ChatMetadata(
+            workflow=workflow,
+            model=result.model,
+            finish_reason=result.finish_reason,
+            strategy=result.strategy,
+            confidence=result.confidence,
+            turn=result.turn,
+            data=result.metadata,
+        ),
+    )
+
+
+class ChatEncoder:
+    """One run as native events (an `Encoder`); the SSE id is the number of the event in its run."""
+
+    def __init__(self, workflow: str, request_id: str) -> None:
+        self._workflow = workflow
+        self._request_id = request_id
+        self._sent: dict[str, list[str]] = defaultdict(list)
+
+    def token(self, token: Token) -> bytes:
+        self._sent[token.agent].append(token.text)
+        return sse.event({"type": "token", "content": token.text, "node": token.agent}, token.seq)
+
+    def progress(self, event: Event) -> bytes:
+        facts = {name: value for name in _TOLD if (value := getattr(event, name))}
+        return sse.event({"type": "event", "event": event.kind, **facts}, event.seq)
+
+    def result(self, result: RunResult) -> bytes:
+        # One agent's tokens are its answer, so the rest of them is due. An answer joined from several parts is nobody's
+        # stream: it follows as one piece of a node of its own.
+        node = result.streamed or (result.agents[0] if len(result.agents) == 1 else AGGREGATOR)
+        left = rest("".join(self._sent[node]), result.content)
+        usage = {
+            "workflow_type": self._workflow,
+            "full_content": result.content,
+            "conversation_id": result.session_id,
+            "run_id": result.run_id,
+            "agents": result.agents,
+            "finish_reason": result.finish_reason,
+            **msgspec.structs.asdict(_usage(result)),
+        }
+        return b"".join(
+            (
+                sse.event({"type": "token", "content": left, "node": node}, result.last_seq) if left else b"",
+                sse.event({"type": "usage", "usage": usage}, result.last_seq),
+                sse.event({"type": "end"}),
+                sse.DONE,
+            )
+        )
+
+    def error(self, error: WorkflowError) -> bytes:
+        return sse.event({"type": "error", "error": problem(error, self._request_id)})
+
+
+_TOLD = ("agent", "status", "strategy", "confidence", "model", "duration_ms", "queue_ms", "ttft_ms",
+         "prompt_tokens", "completion_tokens", "error", "error_message", "data")  # fmt: skip
+
+
+def _usage(result: RunResult) -> ChatUsage:
+    usage = result.usage
+    return ChatUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.estimated)
+
+
+def _part(part: PartSummary) -> ChatPart:
+    return ChatPart(
+        agent=part.agent,
+        status=part.status,
+        duration_ms=part.duration_ms,
+        ttft_ms=part.ttft_ms,
+        prompt_tokens=part.usage.prompt_tokens,
+        completion_tokens=part.usage.completion_tokens,
+        error=part.error,
+    )

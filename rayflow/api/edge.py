@@ -1,0 +1,76 @@
+"""The outermost layer: what every request passes, whatever its route.
+
+In order: an id, the header rules, the key, then the route; any error becomes the answer of its path's kind, and the
+answer is counted. Routes that carry load are looked up in a dict and called at once; the rest goes through FastAPI.
+Plain ASGI, because each layer of framework middleware costs a hot request tens of microseconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rayflow.api.auth import ApiKeys
+from rayflow.api.exchange import SCOPE_KEY, Exchange
+from rayflow.api.headers import read_headers
+from rayflow.api.metrics import Metrics
+from rayflow.api.problems import ClientGone, answer, explained
+from rayflow.ids import new_run_id
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Edge:
+    """The ASGI application. `hot`: handlers by (method, path); `app`: everything else."""
+
+    def __init__(self, app: ASGIApp, hot: Mapping[tuple[str, str], Handler], keys: ApiKeys, metrics: Metrics) -> None:
+        self.app = app
+        self._hot = hot
+        self._keys = keys
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._request(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket routes"})
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        exchange = scope[SCOPE_KEY] = Exchange(new_run_id(), send)
+        path: str = scope["path"]
+        handler = self._hot.get((scope["method"], path))
+        try:
+            exchange.headers = read_headers(scope["headers"])
+            self._keys.check(path, exchange.headers)
+            if handler is None:
+                await self.app(scope, receive, exchange.send)
+            else:
+                response = await handler(Request(scope, receive))
+                await response(scope, receive, exchange.send)
+        except ClientGone as gone:
+            exchange.status = gone.status
+            log.info("request %s: %s", exchange.id, gone)
+        except Exception as error:
+            await self._refuse(exchange, path, error)
+        finally:
+            route = path if handler is not None else getattr(scope.get("route"), "path", "other")
+            self._metrics.request(route, exchange.status or ClientGone.status, time.perf_counter() - started)
+
+    async def _refuse(self, exchange: Exchange, path: str, error: Exception) -> None:
+        refusal = explained(error, exchange.id)
+        if not exchange.status:
+            status, headers, body = answer(refusal, path, exchange.id)
+            await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+            await exchange.send({"type": "http.response.body", "body": body})
+        elif not exchange.complete:
+            raise error  # the server cuts the connection: a torn answer must not look whole

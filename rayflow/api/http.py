@@ -1,0 +1,188 @@
+"""The HTTP service: routes put together, one ASGI application out.
+
+FastAPI holds the routes and writes the OpenAPI document. The two routes that carry load decode and encode themselves,
+and the edge calls them directly.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp
+
+from rayflow import __version__
+from rayflow.api.auth import ApiKeys
+from rayflow.api.catalogue import Catalogue, Model, ModelList
+from rayflow.api.chat import Chat
+from rayflow.api.chat_answer import ChatAnswer
+from rayflow.api.chat_request import ChatRequest
+from rayflow.api.completion_answer import ChatCompletion
+from rayflow.api.completion_request import ChatCompletionRequest
+from rayflow.api.completions import ChatCompletions
+from rayflow.api.decode import fault
+from rayflow.api.docs_page import docs_page
+from rayflow.api.edge import Edge
+from rayflow.api.metrics import Metrics
+from rayflow.api.openapi import DocumentedApi, answers, no_content, request_body
+from rayflow.api.problems import MethodNotAllowed
+from rayflow.api.runs import Runs
+from rayflow.api.sessions import Session, SessionHistory, SessionRequest, Sessions
+from rayflow.api.system import State, System
+from rayflow.app.client import SystemClient
+from rayflow.errors import NotFound
+
+COMPLETIONS = "/v1/chat/completions"
+CHAT = "/chat"
+
+
+def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIApp:
+    """The application of one ingress process. `metrics`: where it counts; its own registry by default."""
+    config = client.config
+    keys = ApiKeys([key.get_secret_value() for key in config.security.api_keys])
+    metrics = metrics or Metrics(config.name)
+    catalogue = Catalogue(config, client.now_us() // 1_000_000)
+    runs = Runs(client, metrics)
+    completions, chat = ChatCompletions(runs, catalogue), Chat(runs, catalogue)
+
+    api = DocumentedApi(
+        title=config.name,
+        version=__version__,
+        description=config.description or f"The workflow {config.name}, served by rayflow.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _raise_ours, RequestValidationError: _raise_ours, Exception: _raise_ours},
+    )
+    api.keyed = bool(config.security.api_keys)
+    _add_openai_routes(api, completions, System(client, catalogue, metrics))
+    _add_native_routes(api, chat, Sessions(client))
+    _add_system_routes(api, System(client, catalogue, metrics))
+    return Edge(api, {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}, keys, metrics)
+
+
+def _add_openai_routes(api: FastAPI, completions: ChatCompletions, system: System) -> None:
+    api.add_api_route(
+        COMPLETIONS,
+        completions.create,
+        methods=["POST"],
+        summary="Answer a conversation, as JSON or as a stream of chunks",
+        openapi_extra=request_body(ChatCompletionRequest),
+        responses=answers(200, "The answer.", ChatCompletion, openai=True, stream=True),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/v1/models",
+        system.models,
+        summary="The workflow and its agents as models",
+        responses=answers(200, "All models.", ModelList, openai=True),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/v1/models/{model_id}",
+        system.model,
+        summary="One model",
+        responses=answers(200, "The model.", Model, openai=True),
+        response_class=Response,
+    )
+
+
+def _add_native_routes(api: FastAPI, chat: Chat, sessions: Sessions) -> None:
+    api.add_api_route(
+        CHAT,
+        chat.send,
+        methods=["POST"],
+        summary="Answer one message, as JSON or as a stream of events",
+        openapi_extra=request_body(ChatRequest),
+        responses=answers(200, "The answer.", ChatAnswer, stream=True),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/sessions",
+        sessions.create,
+        methods=["POST"],
+        status_code=201,
+        summary="Make a session",
+        openapi_extra=request_body(SessionRequest, required=False),
+        responses=answers(201, "The new session.", Session),
+        response_class=Response,
+    )
+    # Session ids may hold slashes, so the longer path comes first.
+    api.add_api_route(
+        "/sessions/{session_id:path}/history",
+        sessions.history,
+        summary="The turns of a session, oldest first",
+        responses=answers(200, "A page of turns.", SessionHistory),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/sessions/{session_id:path}",
+        sessions.get,
+        summary="One session",
+        responses=answers(200, "The session.", Session),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/sessions/{session_id:path}",
+        sessions.delete,
+        methods=["DELETE"],
+        status_code=204,
+        summary="Delete a session and all its turns",
+        responses=no_content("It is gone."),
+        response_class=Response,
+    )
+
+
+def _add_system_routes(api: DocumentedApi, system: System) -> None:
+    api.add_api_route(
+        "/healthz",
+        system.healthz,
+        summary="Whether this process is alive; needs no key",
+        responses=answers(200, "Alive.", State),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/readyz",
+        system.readyz,
+        summary="Whether runs can be taken now; needs no key",
+        responses=answers(200, "Ready.", State),
+        response_class=Response,
+    )
+    api.add_api_route(
+        "/metrics",
+        system.expose,
+        summary="Counters of this process for Prometheus",
+        responses={200: {"description": "Text exposition format.", "content": {"text/plain": {}}}},
+        response_class=Response,
+    )
+
+    async def docs() -> Response:
+        return docs_page(api.openapi())
+
+    api.add_api_route("/docs", docs, include_in_schema=False, response_class=Response)
+
+
+async def _raise_ours(request: Request, error: Exception) -> NoReturn:
+    """Nothing is answered in here: the framework's refusals become ours, and the edge answers all errors alike."""
+    match error:
+        case HTTPException(status_code=404):
+            raise NotFound("no such route; GET /docs lists them", kind="route")
+        case HTTPException(status_code=405):
+            allow = ", ".join(_methods(request))
+            raise MethodNotAllowed(f"the route takes {allow}", allow=allow)
+        case RequestValidationError():
+            first = error.errors()[0]
+            raise fault(".".join(str(step) for step in first["loc"][1:]), first["msg"])
+        case _:
+            raise error
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of the routes at this path."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    return sorted({m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()})

@@ -1,0 +1,101 @@
+"""The OpenAPI document. Its schemas come from the structs that decode and encode the bodies, so they cannot differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+from rayflow.api.catalogue import Model, ModelList
+from rayflow.api.chat_answer import ChatAnswer
+from rayflow.api.chat_request import ChatRequest
+from rayflow.api.completion_answer import ChatCompletion
+from rayflow.api.completion_request import ChatCompletionRequest
+from rayflow.api.sessions import Session, SessionHistory, SessionRequest
+from rayflow.api.system import State
+
+Schema = dict[str, Any]
+Responses = dict[int | str, Schema]
+
+
+class OpenAIErrorDetail(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(msgspec.Struct, frozen=True):
+    """Every error under /v1."""
+
+    error: OpenAIErrorDetail
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Every other error (RFC 9457); facts of the error are further members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    error_code: str
+
+
+SHOWN = (
+    ChatCompletionRequest, ChatCompletion, ChatRequest, ChatAnswer, SessionRequest, Session, SessionHistory,
+    Model, ModelList, OpenAIError, Problem, State,
+)  # fmt: skip
+_REF = "#/components/schemas/{name}"
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+class DocumentedApi(FastAPI):
+    """FastAPI with our structs as schemas. `keyed`: whether requests need a key."""
+
+    keyed = False
+
+    def openapi(self) -> Schema:
+        if self.openapi_schema is None:
+            document = super().openapi()
+            components = document.setdefault("components", {})
+            _, schemas = msgspec.json.schema_components(SHOWN, ref_template=_REF)
+            components.setdefault("schemas", {}).update(schemas)
+            if self.keyed:
+                components["securitySchemes"] = _SECURITY
+                document["security"] = [{name: []} for name in _SECURITY]
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def request_body(kind: type[msgspec.Struct], required: bool = True) -> Schema:
+    """`openapi_extra` of a route that decodes its body itself."""
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": _ref(kind)}}}}
+
+
+def answers(
+    status: int, about: str, kind: type[msgspec.Struct], *, openai: bool = False, stream: bool = False
+) -> Responses:
+    """`responses` of a route: its answer, and the errors of its part of the API."""
+    content: Schema = {"application/json": {"schema": _ref(kind)}}
+    if stream:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    return {status: {"description": about, "content": content}, **_errors(openai)}
+
+
+def no_content(about: str) -> Responses:
+    return {204: {"description": about}, **_errors(openai=False)}
+
+
+def _errors(openai: bool) -> Responses:
+    media, kind = ("application/json", OpenAIError) if openai else ("application/problem+json", Problem)
+    error = {"description": "The request was refused.", "content": {media: {"schema": _ref(kind)}}}
+    return {"4XX": error, "5XX": {**error, "description": "The run or the service failed."}}
+
+
+def _ref(kind: type[msgspec.Struct]) -> Schema:
+    return {"$ref": _REF.format(name=kind.__name__)}

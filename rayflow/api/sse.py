@@ -1,0 +1,92 @@
+"""Server-sent events to one client.
+
+The response starts with the first piece, so that a run which fails before it says anything still gets its own status;
+a silent stream starts, and stays alive, by comment lines. A client that stops reading is given up: while the server
+waits for it, its answer waits in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+import orjson
+from starlette.types import Send
+
+from rayflow.api.problems import RawHeaders
+
+SLOW_READER_S = 30.0
+KEEPALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+HEADERS: RawHeaders = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"connection", b"keep-alive"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def event(data: object, seq: int = 0) -> bytes:
+    """One event with JSON data; `seq` becomes its id (0: none)."""
+    return (b"id: %d\ndata: " % seq if seq else b"data: ") + orjson.dumps(data, default=str) + b"\n\n"
+
+
+class EventStream:
+    """An open response. `write` what is complete events only; call `drop(reason)` is made for a client that does not
+    read. One task writes; the keep-alive comments in between are the stream's own."""
+
+    def __init__(self, send: Send, keepalive_s: float, drop: Callable[[str], None]) -> None:
+        self.started = False
+        self._send = send
+        self._keepalive_s = keepalive_s
+        self._drop = drop
+        self._loop = asyncio.get_running_loop()
+        self._last_write = self._loop.time()
+        self._blocked_since: float | None = None
+        self._comment: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(min(keepalive_s, SLOW_READER_S), self._tick)
+
+    async def __aenter__(self) -> EventStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._comment is not None:
+            self._comment.cancel()
+
+    async def write(self, events: bytes) -> None:
+        if self._comment is not None:
+            await self._comment
+            self._comment = None
+        await self._put(events, more=True)
+
+    async def end(self, events: bytes) -> None:
+        """Write the last events and end the response."""
+        await self.write(events)
+        await self._put(b"", more=False)
+
+    async def _put(self, events: bytes, more: bool) -> None:
+        self._blocked_since = self._loop.time()
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await self._send({"type": "http.response.body", "body": events, "more_body": more})
+        self._last_write = self._loop.time()
+        self._blocked_since = None
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if self._blocked_since is not None:
+            due = self._blocked_since + SLOW_READER_S
+            if now >= due:
+                self._drop(f"the client read nothing for {SLOW_READER_S:.0f} s")
+                return
+        else:
+            due = self._last_write + self._keepalive_s
+            if now >= due:
+                self._comment = self._loop.create_task(self._put(KEEPALIVE, more=True))
+                due = now + self._keepalive_s
+        self._timer = self._loop.call_at(min(due, now + SLOW_READER_S), self._tick)

@@ -1,0 +1,43 @@
+"""What operators and clients ask of the service itself: health, readiness, metrics, model ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from rayflow.api.catalogue import Catalogue
+from rayflow.api.metrics import Metrics
+from rayflow.api.responses import Encoded, json_response
+from rayflow.app.client import SystemClient
+from rayflow.errors import Unavailable
+
+
+class State(msgspec.Struct, frozen=True):
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    client: SystemClient
+    catalogue: Catalogue
+    metrics: Metrics
+
+    async def healthz(self) -> Response:
+        return json_response(State("ok"))
+
+    async def readyz(self) -> Response:
+        if not self.client.ready:
+            raise Unavailable("not ready: a router or a session store is not up; try again shortly", retry_after_s=1)
+        return json_response(State("ready"))
+
+    async def expose(self) -> Response:
+        return Encoded(self.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self) -> Response:
+        return json_response(self.catalogue.list())
+
+    async def model(self, model_id: str) -> Response:
+        return json_response(self.catalogue.get(model_id))

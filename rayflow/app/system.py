@@ -1,0 +1,156 @@
+"""A running system, from configuration to ready and back: on Ray, or within this process.
+
+Both are async context managers that yield the fabric a client joins. They differ in where actors live and in nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rayflow.app import build
+from rayflow.app.client import SystemClient
+from rayflow.cluster.fabric.inprocess import InProcessFabric
+from rayflow.cluster.fabric.sockets import SocketFabric
+from rayflow.cluster.inprocess import InProcessBackend
+from rayflow.cluster.member import Member, coordinator_entry, read_secret, socket_path
+from rayflow.config.load import dump, restore
+from rayflow.config.schema import WorkflowConfig
+from rayflow.errors import Unavailable, WorkflowError
+from rayflow.messages import Drained, Launch, Shutdown, Status
+from rayflow.runtime.ports import Fabric
+from rayflow.runtime.roster import COORDINATOR
+
+START_S = 20.0
+
+
+class System(ABC):
+    """`status`: what the coordinator said when all actors were ready."""
+
+    status: Status
+    fabric: Fabric
+
+    def __init__(self, config: WorkflowConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    async def client(self, name: str) -> SystemClient:
+        """A client under the address `client/NAME`."""
+        member = Member(self.fabric, f"client/{name}", "client")
+        await member.join()
+        return SystemClient(self.fabric, member.address, self.config)
+
+    async def _launch(self) -> None:
+        self.status = await self.fabric.ask(COORDINATOR, Launch(dump(self.config)), START_S)
+
+    async def shutdown(self, reason: str = "") -> Drained:
+        """Drain and stop all actors. `left` names the work that was cut."""
+        budget_s = self.config.processing.drain_s
+        drained: Drained = await self.fabric.ask(COORDINATOR, Shutdown(reason, budget_s), 3 * budget_s + 30)
+        return drained
+
+
+class InProcessSystem(System):
+    """All actors on this event loop."""
+
+    async def __aenter__(self) -> Self:
+        self.fabric = fabric = InProcessFabric()
+        self._coordinator = build.build_coordinator(fabric, InProcessBackend(fabric, build.build_actor))
+        fabric.bind(COORDINATOR, self._coordinator.handlers)
+        try:
+            await self._launch()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        await self.shutdown("closed")
+        await self._coordinator.stop()
+        self.fabric.unbind(COORDINATOR)
+
+
+class RaySystem(System):
+    """Actors on Ray. This process is the Ray driver: a local Ray is started unless `address` names a cluster.
+
+    `run_dir`: the folder made by `state.owned`.
+    """
+
+    def __init__(self, config: WorkflowConfig, run_dir: Path, address: str | None = None) -> None:
+        super().__init__(config)
+        self._run_dir = run_dir
+        self._address = address
+
+    async def __aenter__(self) -> Self:
+        from rayflow.cluster.ray_cluster import RayCluster
+
+        fabric = SocketFabric(socket_path(self._run_dir, f"driver-{os.getpid()}", 0), read_secret(self._run_dir))
+        self.fabric = fabric
+        await fabric.start()
+        fabric.directory.put(coordinator_entry(self._run_dir))
+        self._cluster = RayCluster(self._run_dir, self._address, expected_actors=_expected_actors(self.config))
+        try:
+            await asyncio.to_thread(self._cluster.start, build.__name__)
+            self.lost = asyncio.create_task(self._cluster.coordinator_lost())
+            await self._launch_when_up()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if not self.lost.done():
+                await self.shutdown("closed")
+        finally:
+            await self._close()
+
+    async def _launch_when_up(self) -> None:
+        """The coordinator's process takes a moment to listen."""
+        until = asyncio.get_running_loop().time() + START_S
+        while True:
+            try:
+                await self._launch()
+                return
+            except (Unavailable, WorkflowError) as error:
+                if error.slug != "peer-lost" or self.lost.done() or asyncio.get_running_loop().time() > until:
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def _close(self) -> None:
+        if hasattr(self, "lost"):
+            self.lost.cancel()
+        await asyncio.to_thread(self._cluster.stop)
+        await self.fabric.close()  # type: ignore[attr-defined]
+
+
+def _expected_actors(config: WorkflowConfig) -> int:
+    from rayflow.runtime.roster import roster
+
+    return len(roster(config)) + 1
+
+
+async def attach(run_dir: Path, address: str, role: str) -> tuple[Member, SystemClient]:
+    """Join a system that runs already, as `address`. Raises `Unavailable` where it does not answer."""
+    fabric = SocketFabric(socket_path(run_dir, address, os.getpid()), read_secret(run_dir))
+    await fabric.start()
+    fabric.directory.put(coordinator_entry(run_dir))
+    member = Member(fabric, address, role, os.getpid())
+    try:
+        config = restore(await member.join(patience_s=10.0))
+    except BaseException:
+        await fabric.close()
+        raise
+    return member, SystemClient(fabric, address, config)

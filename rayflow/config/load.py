@@ -1,0 +1,118 @@
+"""From a workflow file to a checked `WorkflowConfig`: file < environment < flags, and all that is wrong in one error.
+
+Nothing is started and nothing is changed by loading. A configuration that loads is complete: every default is filled
+in, every name leads somewhere, and every knowledge file exists.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pydantic
+
+from rayflow.config import layers
+from rayflow.config.explain import explain
+from rayflow.config.findings import Findings
+from rayflow.config.problem import Problem, invalid
+from rayflow.config.schema import WorkflowConfig
+from rayflow.config.substitution import substitute
+from rayflow.config.template import STARTER
+from rayflow.config.yaml import MAX_BYTES, Value, parse
+
+DEFAULT_FILE = "rayflow.yaml"
+BUILT_IN = "built-in example"
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> WorkflowConfig:
+    """Load a workflow file. `overrides` are `key=value` texts as given to `--set`.
+
+    Raises `ConfigurationError` with every problem; `details["problems"]` holds them as facts.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            source = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        hint = "`rayflow init` writes one to start from" if isinstance(error, FileNotFoundError) else ""
+        raise invalid([Problem("", "a readable workflow file", reason.lower(), hint, str(path))]) from None
+    return load_text(source, str(path), overrides, env, base=path.parent)
+
+
+def load_text(
+    source: str | bytes,
+    file: str = "<text>",
+    overrides: Sequence[str] = (),
+    env: Mapping[str, str] = os.environ,
+    base: Path = Path(),
+) -> WorkflowConfig:
+    """Load the text of a workflow file. `file` is its name in messages, `base` the folder that its paths start from.
+
+    Raises `ConfigurationError`.
+    """
+    document = parse(source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source, file)
+    findings = Findings(file, document.positions)
+    findings.include(document.problems)
+    layered = [*layers.from_environment(env), *layers.from_flags(overrides, findings)]
+    data = substitute(layers.apply(document.data, layered, findings), env, findings)
+    return _checked(_with_knowledge(data, base, findings), findings)
+
+
+def load_or_example(
+    path: str | Path | None, overrides: Sequence[str] = (), env: Mapping[str, str] = os.environ
+) -> WorkflowConfig:
+    """Load `path`; without one `rayflow.yaml` of the working directory, and without that the built-in example."""
+    if path is None and not Path(DEFAULT_FILE).exists():
+        return load_text(STARTER, BUILT_IN, overrides, env)
+    return load(path or DEFAULT_FILE, overrides, env)
+
+
+def from_dict(data: Mapping[str, object], base: Path = Path()) -> WorkflowConfig:
+    """A configuration made by a program: checked as a file is, but without environment and substitution.
+
+    Raises `ConfigurationError`.
+    """
+    findings = Findings(None)
+    return _checked(_with_knowledge(dict(data), base, findings), findings)  # type: ignore[arg-type]
+
+
+def dump(config: WorkflowConfig) -> bytes:
+    """The whole configuration as JSON, **secrets included**: for the authenticated way to an actor, nothing else."""
+    return json.dumps(config.model_dump(), default=pydantic.SecretStr.get_secret_value).encode()
+
+
+def restore(data: bytes) -> WorkflowConfig:
+    """What `dump` was given."""
+    return WorkflowConfig.model_validate(json.loads(data))
+
+
+def _checked(data: object, findings: Findings) -> WorkflowConfig:
+    try:
+        config = WorkflowConfig.model_validate(data)
+    except pydantic.ValidationError as error:
+        explain(error, findings)
+        raise invalid(findings.problems) from None
+    if findings.problems:
+        raise invalid(findings.problems)
+    return config
+
+
+def _with_knowledge(data: Value, base: Path, findings: Findings) -> Value:
+    """`data` with the knowledge files of models as absolute paths."""
+    models = data.get("models") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(models, list):
+        return data
+    return {**data, "models": [_resolved(model, f"models.{i}", base, findings) for i, model in enumerate(models)]}
+
+
+def _resolved(model: Value, key: str, base: Path, findings: Findings) -> Value:
+    if not isinstance(model, dict) or not isinstance(name := model.get("knowledge"), str):
+        return model
+    path = (base / name).absolute()
+    if not path.is_file():
+        hint = f"it is looked for in {base.absolute()}"
+        findings.add(f"{key}.knowledge", "an existing text file", repr(name), hint)
+    return {**model, "knowledge": str(path)}

@@ -1,0 +1,57 @@
+"""Texts as sentences that can be ranked. Analysed once: what was said in a conversation does not change."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from rayflow.models.offline.words import stems
+
+MAX_SENTENCE_CHARS = 400
+
+_BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_BULLET = re.compile(r"^\s*(?:[-*+>•]|#+|\d{1,3}[.)])\s+")
+_ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nr|vs|approx|e\.g|i\.e|etc|Inc|Ltd|U\.S)|\b[A-Z])\.$")
+_QUESTION = re.compile(
+    r"^(?:please\s+|and\s+|so\s+|now\s+|but\s+|ok(?:ay)?,?\s+)*"
+    r"(?:who|whom|whose|what|what['’]s|where|when|why|how|which|do|does|did|is|are|am|was|were|can|could|would|will|should|"
+    r"tell me|remind me|give me|show me|explain|describe|list|name)\b",
+    re.I,
+)
+
+
+class Sentence(NamedTuple):
+    text: str
+    stems: frozenset[str]
+    length: int
+    """Stems with repetitions: what the ranking normalises by."""
+    question: bool
+
+
+@lru_cache(maxsize=4096)
+def sentences(text: str) -> tuple[Sentence, ...]:
+    """The sentences and list items of `text`, in order."""
+    return tuple(_analyse(part) for part in _split(text))
+
+
+def _split(text: str) -> list[str]:
+    parts: list[str] = []
+    joins = False
+    for part in _BREAK.split(text):
+        if not joins:
+            part = _BULLET.sub("", part)
+        if not part.strip():
+            joins = False
+        elif joins:
+            parts[-1] = f"{parts[-1]} {part.strip()}"
+        else:
+            parts.append(part.strip())
+        joins = bool(parts) and _ABBREVIATION.search(parts[-1]) is not None
+    return parts
+
+
+def _analyse(text: str) -> Sentence:
+    found = stems(text)
+    shown = text if len(text) <= MAX_SENTENCE_CHARS else text[:MAX_SENTENCE_CHARS].rsplit(" ", 1)[0] + " ..."
+    return Sentence(shown, frozenset(found), len(found), text.endswith("?") or _QUESTION.match(text) is not None)

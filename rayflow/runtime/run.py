@@ -1,0 +1,260 @@
+"""One run as a state machine: what has happened, what the next event's number is, and what the result will be.
+
+The router drives it through the named stages and does the waiting; this object keeps the truth. Every method that ends
+a step returns the event to record, so the life of a run and its trail in the log cannot disagree.
+
+    received -> enriched -> routed -> answered -> finished
+       \\___________\\__________\\__________\\______ failed | cancelled
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from rayflow.chat import Message, Usage
+from rayflow.errors import ErrorInfo, WorkflowError, to_info
+from rayflow.events import Event
+from rayflow.messages import AgentReply, Joined, Part, PartSummary, RunRequest, RunResult
+from rayflow.policies.routing import Decision
+
+State = Literal["received", "enriched", "routed", "answered", "finished", "failed", "cancelled"]
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "received": frozenset({"enriched", "failed", "cancelled"}),
+    "enriched": frozenset({"routed", "failed", "cancelled"}),
+    "routed": frozenset({"answered", "failed", "cancelled"}),
+    "answered": frozenset({"finished", "failed", "cancelled"}),
+    "finished": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+
+class PartState:
+    """One agent's part: from its dispatch to its reply or error."""
+
+    __slots__ = ("agent", "error", "queue_ms", "replica", "reply", "started")
+
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
+        self.replica = ""
+        self.started = 0.0
+        self.queue_ms = 0.0
+        self.reply: AgentReply | None = None
+        self.error: ErrorInfo | None = None
+
+    def summary(self) -> PartSummary:
+        if self.reply is None:
+            return PartSummary(self.agent, "error", error=self.error.slug if self.error else "")
+        return PartSummary(self.agent, "ok", self.reply.duration_ms, self.reply.ttft_ms, self.reply.usage)
+
+
+class Run:
+    """`now` is monotonic seconds, `wall_us` microseconds since the epoch; both come from the caller."""
+
+    __slots__ = ("_block", "_context", "_highest", "_stride", "decision", "joined", "parts", "request", "seq", "started", "state")
+
+    def __init__(self, request: RunRequest, workflow: str, source: str, now: float) -> None:
+        self.request = request
+        self.state: State = "received"
+        self.started = now
+        self.seq = 0
+        self._block = 0
+        self._stride = 1
+        self._highest = 0
+        self.decision: Decision | None = None
+        self.parts: list[PartState] = []
+        self.joined: Joined | None = None
+        self._context = {
+            "source": source,
+            "run_id": request.run_id,
+            "workflow": workflow,
+            "tenant": request.tenant,
+            "user_id": request.user_id,
+            "session_id": request.session_id,
+            "channel": request.channel,
+            "job_id": request.job_id,
+            "item_id": request.item_id,
+        }
+
+    def event(self, kind: str, wall_us: int, **fields: Any) -> Event:
+        """The next event of this run."""
+        self.seq = self.seq + self._stride if self.seq >= self._block else self._block
+        return Event(kind=kind, ts_us=wall_us, seq=self.seq, **self._context, **fields)
+
+    def begin(self, wall_us: int) -> Event:
+        return self.event("run.started", wall_us, data={"messages": len(self.request.messages)})
+
+    def enriched(self) -> None:
+        self._move("enriched")
+
+    def routed(self, decision: Decision, wall_us: int) -> Event:
+        self._move("routed")
+        self.decision = decision
+        self.parts = [PartState(agent) for agent in decision.agents]
+        event = self.event(
+            "run.routed",
+            wall_us,
+            strategy=decision.strategy,
+            confidence=decision.confidence,
+            data={"agents": list(decision.agents), "reason": decision.reason},
+        )
+        if len(self.parts) > 1:
+            self._open_lanes()
+        return event
+
+    def _open_lanes(self) -> None:
+        """Parts run side by side: each numbers its tokens in a lane of its own, and the last lane is for the router's events."""
+        self._stride = len(self.parts) + 1
+        self._block = self.seq + self._stride
+
+    def _close_lanes(self) -> None:
+        self.seq = max(self.seq, self._highest)
+        self._stride = 1
+
+    def part_started(self, part: PartState, replica: str, waited_s: float, now: float, wall_us: int) -> Event:
+        part.replica, part.started, part.queue_ms = replica, now, waited_s * 1000
+        return self.event("agent.started", wall_us, agent=part.agent, replica=replica, queue_ms=part.queue_ms)
+
+    def token_numbers(self, part: PartState) -> tuple[int, int]:
+        """First number and step for the tokens of a part."""
+        if self._stride == 1:
+            return self.seq + 1, 1
+        return self._block - len(self.parts) + self.parts.index(part), self._stride
+
+    def part_finished(self, part: PartState, reply: AgentReply, wall_us: int) -> Event:
+        part.reply = reply
+        self._highest = max(self._highest, reply.last_seq)
+        if self._stride == 1:
+            self.seq = max(self.seq, reply.last_seq)
+        return self.event(
+            "agent.finished",
+            wall_us,
+            agent=part.agent,
+            replica=part.replica,
+            model=reply.model,
+            status="ok",
+            queue_ms=part.queue_ms,
+            duration_ms=reply.duration_ms,
+            ttft_ms=reply.ttft_ms,
+            prompt_tokens=reply.usage.prompt_tokens,
+            completion_tokens=reply.usage.completion_tokens,
+            data={"chunks": reply.chunks, "finish_reason": reply.finish_reason},
+        )
+
+    def part_failed(self, part: PartState, error: BaseException, now: float, wall_us: int) -> Event:
+        part.error = to_info(error)
+        return self.event(
+            "agent.finished",
+            wall_us,
+            agent=part.agent,
+            replica=part.replica,
+            status="error",
+            error=part.error.slug,
+            error_message=part.error.message,
+            queue_ms=part.queue_ms,
+            duration_ms=(now - part.started) * 1000 if part.started else None,
+        )
+
+    def parts_to_join(self) -> list[Part]:
+        return [
+            Part(p.agent, p.reply.text, duration_ms=p.reply.duration_ms)
+            if p.reply
+            else Part(p.agent, error=p.error.message if p.error else "no answer")
+            for p in self.parts
+        ]
+
+    def answered(self, joined: Joined | None = None) -> None:
+        """All parts are in; `joined` where there were several."""
+        self._move("answered")
+        self._close_lanes()
+        self.joined = joined
+
+    def aggregated(self, joined: Joined, took_s: float, wall_us: int) -> Event:
+        return self.event(
+            "aggregate.finished",
+            wall_us,
+            strategy=joined.strategy,
+            confidence=joined.confidence,
+            duration_ms=took_s * 1000,
+            data={"agents": joined.agents, **joined.metadata},
+        )
+
+    @property
+    def usage(self) -> Usage:
+        return sum((part.reply.usage for part in self.parts if part.reply), Usage())
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """Milliseconds from the start of the run to the first token of any part, where an agent streamed."""
+        times = [
+            (part.started - self.started) * 1000 + part.reply.ttft_ms
+            for part in self.parts
+            if part.reply and part.reply.ttft_ms is not None
+        ]
+        return min(times, default=None)
+
+    def answer(self) -> Message:
+        """What goes into the session."""
+        if self.joined is not None:
+            return Message("assistant", self.joined.text)
+        reply = self.parts[0].reply
+        assert reply is not None, "answered() comes first"
+        return Message("assistant", reply.text or None, tool_calls=reply.tool_calls or None)
+
+    def finished(self, turn: int, now: float, wall_us: int) -> tuple[RunResult, Event]:
+        """The answer is durable as `turn`: the run is over."""
+        self._move("finished")
+        assert self.decision is not None, "routed() comes first"
+        event = self._ended("ok", now, wall_us)
+        first = self.parts[0].reply
+        single = first if self.joined is None else None
+        result = RunResult(
+            run_id=self.request.run_id,
+            session_id=self.request.session_id,
+            content=single.text if single else self.joined.text if self.joined else "",
+            finish_reason=single.finish_reason if single else "stop",
+            usage=self.usage,
+            model=single.model if single else "",
+            agents=[self.parts[0].agent] if self.joined is None else self.joined.agents,
+            tool_calls=single.tool_calls if single else [],
+            streamed=self.parts[0].agent if single else "",
+            strategy=self.decision.strategy,
+            confidence=self.decision.confidence,
+            turn=turn,
+            last_seq=self.seq,
+            duration_ms=(now - self.started) * 1000,
+            parts=[part.summary() for part in self.parts],
+            metadata={"routing": self.decision.reason, **(self.joined.metadata if self.joined else {})},
+        )
+        return result, event
+
+    def failed(self, error: BaseException, now: float, wall_us: int) -> Event:
+        self._move("failed")
+        info = to_info(error)
+        return self._ended("error", now, wall_us, error=info.slug, error_message=info.message)
+
+    def cancelled(self, reason: str, now: float, wall_us: int) -> Event:
+        self._move("cancelled")
+        return self._ended("cancelled", now, wall_us, error="cancelled", error_message=reason)
+
+    def _ended(self, status: str, now: float, wall_us: int, **fields: Any) -> Event:
+        usage = self.usage
+        return self.event(
+            "run.finished",
+            wall_us,
+            status=status,
+            duration_ms=(now - self.started) * 1000,
+            ttft_ms=self.ttft_ms,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            strategy=self.decision.strategy if self.decision else "",
+            confidence=self.decision.confidence if self.decision else None,
+            data={"agents": [part.agent for part in self.parts]},
+            **fields,
+        )
+
+    def _move(self, to: State) -> None:
+        if to not in TRANSITIONS[self.state]:
+            raise WorkflowError(f"a run cannot go from {self.state} to {to}", run_id=self.request.run_id)
+        self.state = to
