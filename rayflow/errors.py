@@ -35,9 +35,24 @@ says whether the same request may succeed later without being changed.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, ClassVar
 
 import msgspec
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command and process (docs/operations.md)."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    CONFIG = 3
+    INPUT = 4
+    PARTIAL = 5
+    """Finished with failed rows, or a drain was cut short."""
+    DEPENDENCY = 6
+    STORAGE = 7
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):

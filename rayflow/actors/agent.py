@@ -74,7 +74,9 @@ class Agent:
                 request = ModelRequest(messages, params, left)
                 answer = Answer(self, call) if call.client else None
                 try:
-                    return await (self._stream(request, answer, started) if answer else self._complete(request, started))
+                    return await (
+                        self._stream(request, answer, started) if answer else self._complete(request, started)
+                    )
                 except ModelError as error:
                     sent = answer is not None and answer.sent > 0
                     delay_s = decide(attempt, error, self._retries, left, self._rng, started=sent)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from rayflow import __version__
 from rayflow.actors.outbox import Outbox
 from rayflow.clock import Clock
-from rayflow.config.load import restore
+from rayflow.config.transfer import restore
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import Unavailable, WorkflowError
 from rayflow.events import Event
@@ -59,7 +59,8 @@ class Coordinator:
         self._config_json = b""
         self._entries: dict[str, Endpoint] = {}
         self._members: dict[str, Join] = {}
-        self._version = 0
+        # Starts at the time, so that a later coordinator's directory replaces this one's.
+        self._version = clock.wall_us()
         self._pushing = False
         self._admitted: dict[str, asyncio.Future[None]] = {}
         self._changed = asyncio.Condition()
@@ -106,7 +107,9 @@ class Coordinator:
         self._mark("launch")
         self._do(self._supervisor.start(self._clock.now()))
         async with self._changed:
-            await self._changed.wait_for(lambda: self._supervisor.all_ready or self._supervisor.stopping or self._parked())
+            await self._changed.wait_for(
+                lambda: self._supervisor.all_ready or self._supervisor.stopping or self._parked()
+            )
         if not self._supervisor.all_ready:
             raise Unavailable("the workflow did not start: " + "; ".join(self._parked() or ["stopped while starting"]))
         self._mark("ready")
@@ -138,7 +141,9 @@ class Coordinator:
         self._enter(join.entry)
         self._timeline[message.address] = round(self._clock.now() - self._born, 3)
         self._do(self._supervisor.ready(message.address, join.entry.epoch, self._clock.now()))
-        self._record("actor.started", message.address, epoch=join.entry.epoch, data={"pid": join.pid, "boot": message.boot})
+        self._record(
+            "actor.started", message.address, epoch=join.entry.epoch, data={"pid": join.pid, "boot": message.boot}
+        )
         self._notify()
 
     # --- watching ---
@@ -173,7 +178,9 @@ class Coordinator:
                 self._record("actor.stopped", address, epoch=epoch)
             case "parked":
                 log.error("%s died %d times and stays down: %s", address, len(child.deaths), reason)
-                self._record("actor.parked", address, epoch=epoch, error_message=reason, data={"restarts": child.restarts})
+                self._record(
+                    "actor.parked", address, epoch=epoch, error_message=reason, data={"restarts": child.restarts}
+                )
             case _:
                 log.warning("%s was lost (%s); starting it again", address, reason)
                 self._record("actor.lost", address, epoch=epoch, error_message=reason)
@@ -193,7 +200,9 @@ class Coordinator:
 
     async def _stop_child(self, address: str) -> None:
         try:
-            drained: Drained = await self._fabric.ask(NODE + address, Drain(self._budget_s), self._budget_s + KILL_GRACE_S)
+            drained: Drained = await self._fabric.ask(
+                NODE + address, Drain(self._budget_s), self._budget_s + KILL_GRACE_S
+            )
             self._left += drained.left
         except WorkflowError as error:
             log.warning("%s did not stop by itself: %s", address, error.message)

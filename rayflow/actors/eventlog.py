@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 
+from rayflow.clock import Clock
 from rayflow.errors import StorageError
 from rayflow.events import Event
 from rayflow.messages import Ack, EventBatch, FlushEvents, Payload
@@ -18,10 +19,13 @@ from rayflow.runtime.ports import EventWriter, Handler
 
 log = logging.getLogger(__name__)
 
+TIDY_S = 60.0
+
 
 class EventLog:
-    def __init__(self, writer: EventWriter, flush_s: float, max_buffered: int) -> None:
+    def __init__(self, writer: EventWriter, flush_s: float, max_buffered: int, clock: Clock) -> None:
         self._writer = writer
+        self._clock = clock
         self._flush_s = flush_s
         self._events: deque[Event] = deque(maxlen=max_buffered)
         self._flushing = asyncio.Lock()
@@ -33,7 +37,7 @@ class EventLog:
         return {EventBatch: self._on_events, FlushEvents: self._on_flush}
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._flush_regularly())
+        self._task = asyncio.create_task(self._work())
 
     async def drain(self, budget_s: float) -> list[str]:
         await self._flush()
@@ -54,10 +58,20 @@ class EventLog:
         await self._flush()
         return Ack()
 
-    async def _flush_regularly(self) -> None:
+    async def _work(self) -> None:
+        tidied = self._clock.now()
         while True:
             await asyncio.sleep(self._flush_s)
             await self._flush()
+            if self._clock.now() - tidied >= TIDY_S:
+                tidied = self._clock.now()
+                await self._tidy()
+
+    async def _tidy(self) -> None:
+        try:
+            await asyncio.to_thread(self._writer.tidy)
+        except StorageError as error:
+            log.error("the event log was not tidied: %s", error.message)
 
     async def _flush(self) -> None:
         async with self._flushing:
@@ -70,6 +84,10 @@ class EventLog:
             except StorageError as error:
                 log.error("%s (%d events wait in memory, %d dropped so far)", error.message, len(batch), self.dropped)
                 self._keep(batch)
+            except Exception:
+                # A bug or a value that no column takes: without this batch the log goes on.
+                self.dropped += len(batch)
+                log.exception("dropped %d events that cannot be written", len(batch))
 
     def _keep(self, batch: list[Event]) -> None:
         """Put a batch that could not be written back in front."""

@@ -48,7 +48,9 @@ class Pools:
         ticket = f"{agent}/{next(self._tickets)}"
         outcome = pool.acquire(ticket, self._clock.now(), self._rng)
         if outcome == "refused":
-            raise Overloaded(f"{pool.waiting} runs already wait for {agent}: try again later", agent=agent, retry_after_s=1)
+            raise Overloaded(
+                f"{pool.waiting} runs already wait for {agent}: try again later", agent=agent, retry_after_s=1
+            )
         grant = outcome if isinstance(outcome, Grant) else await self._wait(pool, agent, ticket, timeout_s)
         try:
             yield grant

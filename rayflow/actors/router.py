@@ -221,7 +221,7 @@ class Router:
         agent = work.run.parts[0].agent if work.run.joined is None else ""
         appended = await self._append(work, [answer], agent=agent)
         self._slot(work).remember([answer], appended.last_seq)
-        self._committed(work, answer, appended.last_seq)
+        self._committed(work, answer, appended.last_seq, agent)
         work.result, event = work.run.finished(appended.last_seq, self._clock.now(), self._clock.wall_us())
         self._record(work, event)
 
@@ -290,12 +290,11 @@ class Router:
     def _left(self) -> float:
         return remaining_s(self._clock.now(), self._config.processing.request_timeout_s)
 
-    def _committed(self, work: Work, message: Message, turn: int) -> None:
+    def _committed(self, work: Work, message: Message, turn: int, agent: str = "") -> None:
         facts = {"role": message.role, "turn": turn, "chars": len(message.text)}
-        self._record(work, work.run.event("turn.committed", self._clock.wall_us(), data=facts))
+        self._record(work, work.run.event("turn.committed", self._clock.wall_us(), agent=agent, data=facts))
 
     def _record(self, work: Work, event: Event) -> None:
         self._outbox.emit(event)
         if work.request.progress and event.kind in SHOWN:
             self._fabric.tell(work.request.client, Progress(event))
-

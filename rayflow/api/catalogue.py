@@ -39,7 +39,7 @@ class Catalogue:
 
     def __init__(self, config: WorkflowConfig, created_s: int) -> None:
         self.workflow = config.name
-        self._agents = {agent.name for agent in config.agents}
+        self.agents = {agent.name for agent in config.agents}
         about = {config.name: _about_workflow(config), **{a.name: _about_agent(config, a) for a in config.agents}}
         self._models = {name: Model(id=name, created=created_s, description=text) for name, text in about.items()}
 
@@ -52,7 +52,7 @@ class Catalogue:
 
     def agent(self, name: str) -> str:
         """The agent to ask for this model id, "" for the whole workflow. Raises `NotFound` for an unknown id."""
-        if name in self._agents:
+        if name in self.agents:
             return name
         if name in (self.workflow, AUTO):
             return ""

@@ -1,4 +1,4 @@
-"""POST /chat: the native route, JSON or events by `stream` (F109)."""
+"""POST /chat: the native route, JSON or events by `stream`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from rayflow.api.body import read_json
 from rayflow.api.catalogue import Catalogue
 from rayflow.api.chat_answer import ChatEncoder, chat_answer
-from rayflow.api.chat_request import ChatRequest, refuse_not_yet
+from rayflow.api.chat_request import ChatRequest
 from rayflow.api.conversation import session_of
 from rayflow.api.decode import convert
 from rayflow.api.dialogue import check_length
@@ -31,11 +31,12 @@ class Chat:
     async def send(self, request: Request) -> Response:
         client, exchange = self.runs.client, Exchange.of(request)
         raw = await read_json(exchange.headers, request.receive, client.config.security)
-        refuse_not_yet(raw)
         body = convert(raw, ChatRequest)
+        body.check()
         check_length(body.message, client.config.processing, "message")
-        if body.agent is not None and not self.catalogue.agent(body.agent):
-            raise NotFound(f"{body.agent!r} is the workflow; leave agent out to ask it", kind="agent", param="agent")
+        if body.agent is not None and body.agent not in self.catalogue.agents:
+            known = ", ".join(sorted(self.catalogue.agents))
+            raise NotFound(f"there is no agent {body.agent[:64]!r}; there are {known}", kind="agent", param="agent")
         session_id, new_session = session_of(exchange, conversation_id=body.conversation_id, session_id=body.session_id)
         run = RunRequest(
             run_id=exchange.id,

@@ -1,4 +1,4 @@
-"""Answers of POST /chat: the JSON object and the events of F64."""
+"""Answers of POST /chat: the JSON object and the event stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body of POST /chat, the native route (F110)."""
+"""The body of POST /chat, the native route."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from msgspec import Meta
 from rayflow.api.completion_request import Metadata
 from rayflow.api.problems import UnsupportedParameter
 from rayflow.chat import ModelParams
-
-NOT_YET = (
-    "profile_id", "workflow", "workflow_template", "workflow_config", "provider",
-    "document_ids", "enable_memory", "memory_window", "allowed_tools", "max_tool_calls",
-)  # fmt: skip
-"""Parameters of F110 that nothing implements in this version."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,15 +26,27 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     system_prompt_override: str | None = None
     metadata: Metadata | None = None
 
+    # Known parameters that nothing in this version implements: refused.
+    profile_id: Any = None
+    workflow: Any = None
+    workflow_template: Any = None
+    workflow_config: Any = None
+    provider: Any = None
+    document_ids: Any = None
+    enable_memory: Any = None
+    memory_window: Any = None
+    allowed_tools: Any = None
+    max_tool_calls: Any = None
+
+    def check(self) -> None:
+        """Raises `UnsupportedParameter`."""
+        for name in _NOT_YET:
+            if getattr(self, name) is not None:
+                raise UnsupportedParameter(f"{name} is not supported by this version; remove it", param=name)
+
     def params(self) -> ModelParams:
         """The options for the model."""
-        return ModelParams(temperature=self.temperature, max_tokens=self.max_tokens, user=self.user_id)
+        return ModelParams(temperature=self.temperature, max_tokens=self.max_tokens)
 
 
-def refuse_not_yet(raw: Any) -> None:
-    """Raises `UnsupportedParameter` for a parameter that is known but not implemented."""
-    if not isinstance(raw, dict):
-        return
-    for name in NOT_YET:
-        if raw.get(name) is not None:
-            raise UnsupportedParameter(f"{name} is not supported by this version; remove it", param=name)
+_NOT_YET = ChatRequest.__struct_fields__[ChatRequest.__struct_fields__.index("profile_id") :]

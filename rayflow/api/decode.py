@@ -12,7 +12,9 @@ from rayflow.errors import ValidationError
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_AT = re.compile(r"^(?P<why>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
+MAX_ECHO = 200
+"""Characters of what a client wrote that an answer may repeat."""
+
 _UNKNOWN = re.compile(r"unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>.*)`$")
 
@@ -31,17 +33,17 @@ def fault(param: str, why: str, **facts: Any) -> ValidationError:
 
 
 def _refusal(text: str, kind: type[msgspec.Struct]) -> ValidationError:
-    match = _AT.match(text)
-    why, path = (match["why"], match["path"] or "") if match else (text, "")
+    why, _, at = text.rpartition(" - at ")  # `$.a.b`, or `key` in `$.a.b`
+    path = at.partition("$")[2].removesuffix("`").removeprefix(".")[:MAX_ECHO] if why else ""
+    why = why or text
     if unknown := _UNKNOWN.search(why):
-        name = unknown["name"][:64]
+        name = unknown["name"][:MAX_ECHO]
         near = difflib.get_close_matches(name, kind.__struct_fields__, n=1) if not path else []
         hint = f"; did you mean {near[0]!r}?" if near else "; remove it"
         return ValidationError(f"unknown parameter {name!r}{hint}", param=_join(path, name))
     if missing := _MISSING.search(why):
-        param = _join(path, missing["name"])
-        return fault(param, "is missing")
-    return fault(path, why) if path else ValidationError(f"the body: {why}")
+        return fault(_join(path, missing["name"]), "is missing")
+    return fault(path, why[:MAX_ECHO]) if path else ValidationError(f"the body: {why[:MAX_ECHO]}")
 
 
 def _join(path: str, name: str) -> str:

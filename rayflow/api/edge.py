@@ -63,7 +63,7 @@ class Edge:
         except Exception as error:
             await self._refuse(exchange, path, error)
         finally:
-            route = path if handler is not None else getattr(scope.get("route"), "path", "other")
+            route = path if handler is not None else getattr(scope.get("route"), "path_format", "other")
             self._metrics.request(route, exchange.status or ClientGone.status, time.perf_counter() - started)
 
     async def _refuse(self, exchange: Exchange, path: str, error: Exception) -> None:

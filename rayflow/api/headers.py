@@ -15,6 +15,7 @@ from rayflow.ids import is_safe_id
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
+MAX_LENGTH_DIGITS = 18
 MAX_TIMEOUT_S = 86_400.0
 
 Headers = dict[bytes, bytes]
@@ -39,7 +40,8 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
         raise HeadersInvalid("the Host header is missing", param="host")
     if b"content-length" in headers and b"transfer-encoding" in headers:
         raise HeadersInvalid("Content-Length and Transfer-Encoding exclude each other", param="content-length")
-    if not headers.get(b"content-length", b"0").isdigit():
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
         raise HeadersInvalid("Content-Length must be a number of bytes", param="content-length")
     return headers
 

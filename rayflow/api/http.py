@@ -185,4 +185,6 @@ async def _raise_ours(request: Request, error: Exception) -> NoReturn:
 def _methods(request: Request) -> list[str]:
     """All methods of the routes at this path."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
-    return sorted({m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()})
+    return sorted(
+        {m for route in routes if route.matches(request.scope)[0] is not Match.NONE for m in route.methods or ()}
+    )

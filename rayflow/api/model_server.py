@@ -96,30 +96,39 @@ class ModelServer:
         return _json({"status": "ok"})
 
 
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    """What a request says beside the options of `ModelParams`."""
+
+    model: str
+    messages: list[Message]
+    n: int | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
 def parse(body: bytes) -> ChatCall:
     """A chat completion request. Raises `ValidationError`; its `param` names the field."""
     try:
         raw = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidJson(f"the body is not a JSON object: {error}") from None
-    if not isinstance(raw.get("model"), str):
-        raise ValidationError("model: expected a model name", param="model")
-    if not raw.get("messages"):
-        raise ValidationError("messages: expected at least one message", param="messages")
-    if raw.get("n") not in (None, 1):
-        raise ValidationError("n: this endpoint gives one choice", param="n")
     if isinstance(raw.get("stop"), str):
         raw["stop"] = [raw["stop"]]
     try:
-        messages = msgspec.convert({"messages": raw["messages"]}, dict[str, list[Message]])["messages"]
+        said = msgspec.convert(raw, _Body)
         params = msgspec.convert(raw, ModelParams)
-        stream = msgspec.convert({"stream": raw.get("stream") or False}, dict[str, bool])["stream"]
     except msgspec.ValidationError as error:
         raise ValidationError(str(error), param=_param(str(error))) from None
-    options = raw.get("stream_options")
-    return ChatCall(
-        ModelRequest(messages, params), stream, isinstance(options, dict) and options.get("include_usage") is True
-    )
+    if not said.messages:
+        raise ValidationError("messages: expected at least one message", param="messages")
+    if said.n not in (None, 1):
+        raise ValidationError("n: this endpoint gives one choice", param="n")
+    include_usage = said.stream_options is not None and said.stream_options.include_usage is True
+    return ChatCall(ModelRequest(said.messages, params), said.stream is True, include_usage)
 
 
 def error_response(
@@ -203,9 +212,10 @@ def _refuse_route(request: Request, error: Exception) -> Response:
 
 
 def _param(message: str) -> str | None:
-    """The field a decoding error names: "... - at `$.messages[0].role`"."""
-    found = re.search(r"at `\$\.?([^`]*)`", message)
-    return found[1] if found and found[1] else None
+    """The field a decoding error is about: "... missing required field `role` - at `$.messages[0]`"."""
+    place = re.search(r"at `\$\.?([^`]*)`", message)
+    missing = re.search(r"missing required field `([^`]*)`", message)
+    return ".".join(found[1] for found in (place, missing) if found and found[1]) or None
 
 
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

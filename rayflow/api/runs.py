@@ -1,6 +1,6 @@
 """Runs on behalf of HTTP clients: measured, cancelled with the client, and streamed through an encoder.
 
-A run is one sequence of events; each wire format is an encoder of it (INTERFACES 10). The driver here knows no format,
+A run is one sequence of events; each wire format is an encoder of it. The driver here knows no format,
 the encoders know no sockets.
 """
 

@@ -10,8 +10,9 @@ import random
 from pathlib import Path
 
 from rayflow.actors.outbox import Outbox
+from rayflow.app.logs import to_file
 from rayflow.clock import SYSTEM_CLOCK
-from rayflow.config.load import restore
+from rayflow.config.transfer import restore
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import WorkflowError
 from rayflow.runtime.ports import Actor, Backend, EventWriter, Fabric, SessionStore, Supervising
@@ -26,9 +27,11 @@ def build_coordinator(fabric: Fabric, backend: Backend) -> Supervising:
 def build_actor(role: str, address: str, config: bytes, fabric: Fabric) -> Actor:
     """The actor for a role. `config`: the workflow configuration as JSON. Raises `ConfigurationError`."""
     workflow = restore(config)
+    if not fabric.endpoint.startswith("inprocess:"):
+        to_file(Path(workflow.storage.state), address, workflow.monitoring.log_level)
     match role:
         case "eventlog":
-            return _event_log(workflow)
+            return _event_log(address, workflow)
         case "session":
             return _sessions(address, workflow, fabric)
         case "aggregator":
@@ -54,12 +57,12 @@ def _outbox(config: WorkflowConfig, fabric: Fabric) -> Outbox:
     return Outbox(fabric, config.monitoring.event_log)
 
 
-def _event_log(config: WorkflowConfig) -> Actor:
+def _event_log(address: str, config: WorkflowConfig) -> Actor:
     from rayflow.actors.eventlog import EventLog
-    from rayflow.analytics.segments import SegmentWriter
+    from rayflow.analytics.log import ParquetLog
 
-    writer: EventWriter = SegmentWriter(events_folder(config), "eventlog-0")
-    return EventLog(writer, config.monitoring.flush_s, config.monitoring.max_buffered_events)
+    writer: EventWriter = ParquetLog(events_folder(config), address)
+    return EventLog(writer, config.monitoring.flush_s, config.monitoring.max_buffered_events, SYSTEM_CLOCK)
 
 
 def _sessions(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:

@@ -18,30 +18,34 @@ from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.cluster.fabric.sockets import SocketFabric
 from rayflow.cluster.inprocess import InProcessBackend
 from rayflow.cluster.member import Member, coordinator_entry, read_secret, socket_path
-from rayflow.config.load import dump, restore
+from rayflow.config.transfer import dump, restore
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import Unavailable, WorkflowError
 from rayflow.messages import Drained, Launch, Shutdown, Status
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.roster import COORDINATOR
 
-START_S = 20.0
+START_S = 120.0
 
 
 class System(ABC):
-    """`status`: what the coordinator said when all actors were ready."""
+    """`status`: what the coordinator said when all actors were ready. `left`: work that the last drain cut."""
 
     status: Status
     fabric: Fabric
+    left: list[str]
 
     def __init__(self, config: WorkflowConfig) -> None:
         self.config = config
+        self.left = []
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
 
     @abstractmethod
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     async def client(self, name: str) -> SystemClient:
         """A client under the address `client/NAME`."""
@@ -73,7 +77,9 @@ class InProcessSystem(System):
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._stop()
 
     async def _stop(self) -> None:
@@ -110,10 +116,12 @@ class RaySystem(System):
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if not self.lost.done():
-                await self.shutdown("closed")
+                self.left = (await self.shutdown("closed")).left
         finally:
             await self._close()
 
@@ -142,14 +150,23 @@ def _expected_actors(config: WorkflowConfig) -> int:
     return len(roster(config)) + 1
 
 
-async def attach(run_dir: Path, address: str, role: str) -> tuple[Member, SystemClient]:
-    """Join a system that runs already, as `address`. Raises `Unavailable` where it does not answer."""
+class Attached(Member):
+    """A process that joined a running system: it owns its fabric."""
+
+    fabric: SocketFabric
+
+    async def close(self) -> None:
+        await self.fabric.close()
+
+
+async def attach(run_dir: Path, address: str, role: str, patience_s: float = 10.0) -> tuple[Attached, SystemClient]:
+    """Join a system that runs already, as `address`. Raises `Unavailable` where it does not answer in time."""
     fabric = SocketFabric(socket_path(run_dir, address, os.getpid()), read_secret(run_dir))
     await fabric.start()
     fabric.directory.put(coordinator_entry(run_dir))
-    member = Member(fabric, address, role, os.getpid())
+    member = Attached(fabric, address, role, os.getpid())
     try:
-        config = restore(await member.join(patience_s=10.0))
+        config = restore(await member.join(patience_s))
     except BaseException:
         await fabric.close()
         raise

@@ -1,23 +1,12 @@
-"""Exit codes, the same for every command (docs/operations.md), and how an error is shown."""
+"""How an error is shown on the command line, and the exit code it ends with."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from enum import IntEnum
 
-
-class Exit(IntEnum):
-    OK = 0
-    BUG = 1
-    USAGE = 2
-    CONFIG = 3
-    INPUT = 4
-    PARTIAL = 5
-    """Finished with failed rows, or a drain was cut short."""
-    DEPENDENCY = 6
-    STORAGE = 7
+from rayflow.errors import Exit
 
 
 def report(error: Exception) -> int:

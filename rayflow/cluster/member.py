@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rayflow.clock import SYSTEM_CLOCK
-from rayflow.errors import FabricError, Unavailable
+from rayflow.errors import DeadlineExceeded, FabricError, Unavailable
 from rayflow.messages import Ack, Directory, Drain, Drained, Endpoint, Join, Leave, Ping, Pong, Ready, Welcome
 from rayflow.runtime.ports import Actor, Backend, Fabric, Supervising
 from rayflow.runtime.roster import COORDINATOR, NODE
@@ -56,7 +56,7 @@ class Member:
         while True:
             try:
                 welcome: Welcome = await self.fabric.ask(COORDINATOR, join, patience_s)
-            except (FabricError, Unavailable) as error:
+            except (FabricError, Unavailable, DeadlineExceeded) as error:
                 if SYSTEM_CLOCK.now() > until:
                     raise Unavailable(f"{self.address} could not join the coordinator: {error.message}") from error
                 await asyncio.sleep(RETRY_S)
@@ -127,4 +127,3 @@ def read_secret(run_dir: Path) -> bytes:
         return (run_dir / "secret").read_bytes()
     except OSError as error:
         raise Unavailable(f"no system runs at {run_dir}: {error.strerror}") from error
-

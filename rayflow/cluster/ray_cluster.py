@@ -6,7 +6,7 @@ and dies with this process, even when that is killed: Ray ties its daemons to th
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 import secrets
 from contextlib import suppress
@@ -35,7 +35,13 @@ class RayCluster:
 
     def start(self, builders: str) -> None:
         """Start or join Ray, and start the coordinator. Blocks for some seconds. Raises `Unavailable`."""
-        common: dict[str, Any] = {"namespace": self._namespace, "log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+        common: dict[str, Any] = {
+            "namespace": self._namespace,
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "configure_logging": False,
+        }
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self._address is None:
                 ray.init(
@@ -52,7 +58,9 @@ class RayCluster:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             where = f"the Ray cluster at {self._address}" if self._address else "a local Ray"
             hint = "; is it running, and is RAY_AUTH_MODE=token set where it asks for a token?" if self._address else ""
-            raise Unavailable(f"cannot start or join {where}: {str(error).strip() or type(error).__name__}{hint}") from error
+            raise Unavailable(
+                f"cannot start or join {where}: {str(error).strip() or type(error).__name__}{hint}"
+            ) from error
         self._coordinator = create(Boot(COORDINATOR, "coordinator", 0, str(self._run_dir), builders), self._namespace)
 
     async def coordinator_lost(self) -> str:
@@ -71,5 +79,3 @@ class RayCluster:
             with suppress(ray.exceptions.RayError):
                 ray.kill(self._coordinator)
         ray.shutdown()
-
-

@@ -6,10 +6,10 @@ in, every name leads somewhere, and every knowledge file exists.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
@@ -21,6 +21,7 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.config.substitution import substitute
 from rayflow.config.template import STARTER
 from rayflow.config.yaml import MAX_BYTES, Value, parse
+
 
 DEFAULT_FILE = "rayflow.yaml"
 BUILT_IN = "built-in example"
@@ -70,23 +71,13 @@ def load_or_example(
     return load(path or DEFAULT_FILE, overrides, env)
 
 
-def from_dict(data: Mapping[str, object], base: Path = Path()) -> WorkflowConfig:
+def from_dict(data: Mapping[str, Any], base: Path = Path()) -> WorkflowConfig:
     """A configuration made by a program: checked as a file is, but without environment and substitution.
 
     Raises `ConfigurationError`.
     """
     findings = Findings(None)
-    return _checked(_with_knowledge(dict(data), base, findings), findings)  # type: ignore[arg-type]
-
-
-def dump(config: WorkflowConfig) -> bytes:
-    """The whole configuration as JSON, **secrets included**: for the authenticated way to an actor, nothing else."""
-    return json.dumps(config.model_dump(), default=pydantic.SecretStr.get_secret_value).encode()
-
-
-def restore(data: bytes) -> WorkflowConfig:
-    """What `dump` was given."""
-    return WorkflowConfig.model_validate(json.loads(data))
+    return _checked(_with_knowledge(dict(data), base, findings), findings)
 
 
 def _checked(data: object, findings: Findings) -> WorkflowConfig:

@@ -53,7 +53,7 @@ def _rows(section: Rule, path: str) -> Iterator[str]:
 
 
 def _table(rows: Iterable[str]) -> str:
-    return "\n".join(["| key | type | default | meaning | variable |", "| --- | --- | --- | --- | --- |", *rows])
+    return "\n".join([_HEAD, *rows])
 
 
 def _row(key: str, rule: Rule, required: bool) -> str:

@@ -93,7 +93,7 @@ class Rule:
 @cache
 def root() -> Rule:
     """The rule of the whole file."""
-    return Rule(WorkflowConfig.model_json_schema())
+    return Rule(_schema())
 
 
 def locate(location: Sequence[str | int]) -> tuple[str, Rule | None]:
@@ -115,15 +115,14 @@ def find(path: str) -> Rule | None:
 
 
 @cache
-def _definitions() -> Mapping[str, Any]:
-    definitions: Mapping[str, Any] = WorkflowConfig.model_json_schema()["$defs"]
-    return definitions
+def _schema() -> Mapping[str, Any]:
+    return WorkflowConfig.model_json_schema()
 
 
 def _followed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     if "$ref" not in schema:
         return schema
-    return {**_definitions()[schema["$ref"].rpartition("/")[2]], **schema}
+    return {**_schema()["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
 
 
 def _words(form: Mapping[str, Any]) -> str:

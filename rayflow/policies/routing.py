@@ -55,7 +55,8 @@ class RoutingPolicy:
         self._rules = [(rule, _Phrases.of(rule.keywords)) for rule in config.rules]
         self._capabilities = [(agent.name, _Phrases.of(agent.capabilities)) for agent in agents]
         self._delegation = {
-            agent.name: [(rule.agent, _Phrases.of(rule.keywords)) for rule in agent.delegation_rules] for agent in agents
+            agent.name: [(rule.agent, _Phrases.of(rule.keywords)) for rule in agent.delegation_rules]
+            for agent in agents
         }
         stages: dict[str, list[Callable[[str], Decision | None]]] = {
             "keyword": [self._by_rule, self._by_capability],

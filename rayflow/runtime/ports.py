@@ -151,9 +151,15 @@ class SessionStore(Protocol):
 
 
 class EventWriter(Protocol):
-    """Where the event log actor writes. `write` runs in a thread and returns when the events are readable."""
+    """Where the event log actor writes. Its methods run in a thread, one at a time, and raise `StorageError`."""
 
-    def write(self, events: list[Event]) -> None: ...
+    def write(self, events: list[Event]) -> None:
+        """Returns when the events are readable by queries."""
+        ...
+
+    def tidy(self) -> None:
+        """Housekeeping, called every minute or so: merge what is small, delete what was replaced."""
+        ...
 
     def close(self) -> None: ...
 

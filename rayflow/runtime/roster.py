@@ -25,7 +25,9 @@ def roster(config: WorkflowConfig) -> list[ChildSpec]:
     specs += [ChildSpec(address, "session", 1) for address in shard_addresses(config.session.shards)]
     specs.append(ChildSpec("aggregator/0", "aggregator", 2))
     specs += [
-        ChildSpec(agent_address(agent.name, i), "agent", 3) for agent in config.agents for i in range(agent.replicas.min)
+        ChildSpec(agent_address(agent.name, i), "agent", 3)
+        for agent in config.agents
+        for i in range(agent.replicas.min)
     ]
     specs += [ChildSpec(f"router/{i}", "router", 4) for i in range(config.processing.routers)]
     return specs

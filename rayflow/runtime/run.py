@@ -52,7 +52,19 @@ class PartState:
 class Run:
     """`now` is monotonic seconds, `wall_us` microseconds since the epoch; both come from the caller."""
 
-    __slots__ = ("_block", "_context", "_highest", "_stride", "decision", "joined", "parts", "request", "seq", "started", "state")
+    __slots__ = (
+        "_block",
+        "_context",
+        "_highest",
+        "_stride",
+        "decision",
+        "joined",
+        "parts",
+        "request",
+        "seq",
+        "started",
+        "state",
+    )
 
     def __init__(self, request: RunRequest, workflow: str, source: str, now: float) -> None:
         self.request = request

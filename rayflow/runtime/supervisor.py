@@ -155,7 +155,9 @@ class Supervisor:
         pending = [c.spec.phase for c in self.children.values() if c.state not in ("ready", "parked")]
         self._gated = self._gated and bool(pending)
         admitted = [
-            c for c in self.children.values() if c.state == "joined" and not (self._gated and c.spec.phase > min(pending))
+            c
+            for c in self.children.values()
+            if c.state == "joined" and not (self._gated and c.spec.phase > min(pending))
         ]
         for child in admitted:
             self._to(child, "starting", now)

@@ -73,7 +73,9 @@ class MemoryStore:
     async def create(self, request: CreateSession, now_us: int) -> SessionInfo:
         key = (request.tenant, request.session_id)
         if key in self._sessions:
-            raise Conflict(f"session {request.session_id} exists already: choose another id", session_id=request.session_id)
+            raise Conflict(
+                f"session {request.session_id} exists already: choose another id", session_id=request.session_id
+            )
         info = SessionInfo(
             request.session_id, request.tenant, request.user_id, now_us, now_us, metadata=dict(request.metadata)
         )

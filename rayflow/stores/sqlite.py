@@ -141,7 +141,9 @@ class SqliteStore:
         self.commits += 1
         return results
 
-    def _apply(self, db: sqlite3.Connection, job: Callable[[sqlite3.Connection], Any]) -> tuple[Any, WorkflowError | None]:
+    def _apply(
+        self, db: sqlite3.Connection, job: Callable[[sqlite3.Connection], Any]
+    ) -> tuple[Any, WorkflowError | None]:
         """One request inside the batch's transaction. Jobs check before they write, so one that raises has written nothing."""
         try:
             return job(db), None
@@ -190,7 +192,9 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
 
 
 def _head(db: sqlite3.Connection, tenant: str, session_id: str) -> int | None:
-    row = db.execute("select last_seq from sessions where tenant = ? and session_id = ?", (tenant, session_id)).fetchone()
+    row = db.execute(
+        "select last_seq from sessions where tenant = ? and session_id = ?", (tenant, session_id)
+    ).fetchone()
     return row[0] if row else None
 
 

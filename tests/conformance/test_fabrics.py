@@ -115,7 +115,9 @@ async def test_an_error_keeps_its_type_and_facts(pair: Pair) -> None:
     assert caught.value.details == {"session_id": "s", "last_seq": 4}
 
 
-async def test_an_unexpected_exception_tells_its_type_and_nothing_else(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_exception_tells_its_type_and_nothing_else(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
     def bug(_: Ping) -> Payload:
         raise RuntimeError("the password is hunter2")
 

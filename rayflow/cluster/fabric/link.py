@@ -39,7 +39,13 @@ class Link(asyncio.Protocol):
     """
 
     def __init__(
-        self, role: Role, own: str, secret: bytes, mailroom: Mailroom, opened: Callable[[Link], None], closed: Callable[[Link], None]
+        self,
+        role: Role,
+        own: str,
+        secret: bytes,
+        mailroom: Mailroom,
+        opened: Callable[[Link], None],
+        closed: Callable[[Link], None],
     ) -> None:
         self.peer = ""
         self.open = False
@@ -155,7 +161,9 @@ class Link(asyncio.Protocol):
         if frame.kind == Kind.HELLO and not self._peer_nonce:
             version, self.peer, self._peer_nonce = (*frame.text, "", "", "")[:3]
             if version != str(PROTOCOL_VERSION) or not self._peer_nonce:
-                raise FrameInvalid(f"peer speaks protocol {version!r}, this process {PROTOCOL_VERSION}: run one rayflow version")
+                raise FrameInvalid(
+                    f"peer speaks protocol {version!r}, this process {PROTOCOL_VERSION}: run one rayflow version"
+                )
             if self._role == "dial":
                 self._prove()
         elif frame.kind == Kind.PROOF and self._peer_nonce:
@@ -253,4 +261,6 @@ class Link(asyncio.Protocol):
         self.lose(reason)
 
     def _broken(self) -> PeerLost:
-        return PeerLost(f"lost the connection to {self.peer or 'a process of the system'}: {self._lost}", peer=self.peer)
+        return PeerLost(
+            f"lost the connection to {self.peer or 'a process of the system'}: {self._lost}", peer=self.peer
+        )

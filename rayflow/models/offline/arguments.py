@@ -22,7 +22,7 @@ _CAPITALISED = r"[A-ZÀ-Þ][\w'’.-]*(?:\s+(?:[A-ZÀ-Þ][\w'’.-]*|de|la|of|th
 _PLACE = re.compile(rf"\b(in|at|to|from|for|near|of|around|between|and)\s+(?:the\s+)?({_CAPITALISED})")
 _NAME = re.compile(rf"\b(?:named|called|name is|with|for|to|from|by|am|i'm)\s+({_CAPITALISED})", re.I)
 _FORMS = {
-    "email": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    "email": re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"),
     "url": re.compile(r"https?://[^\s\"'<>]+[^\s\"'<>.,;!?)]"),
     "date": re.compile(
         r"\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b|\b(?:today|tomorrow|tonight|yesterday)\b"
@@ -100,7 +100,7 @@ class _Reader:
         """Keep the number beside a word of `name` for it: "base of 10", "5 days"."""
         for word in map(re.escape, _words_of(name)):
             before = re.search(rf"\b{word}\w*\b(?:\W+[a-z]+){{0,3}}?\W+(?=-?\d)", self._text, re.I)
-            after = re.search(rf"(?<![\w.])-?\d[\d.,]*\s?-?(?={word})", self._text, re.I)
+            after = re.search(rf"(?<![\w.])-?\d[\d.,]{{0,20}}\s?-?(?={word})", self._text, re.I)
             wanted = {before.end() if before else -1, after.start() if after else -1}
             entry = next((entry for entry in self._numbers if entry[0] in wanted), None)
             if entry is not None:

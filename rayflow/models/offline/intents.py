@@ -8,6 +8,8 @@ from enum import Enum, auto
 from rayflow.models.offline.sentences import sentences
 from rayflow.models.offline.words import words
 
+MAX_FORM_CHARS = 600
+
 
 class Intent(Enum):
     EMPTY = auto()
@@ -21,8 +23,10 @@ class Intent(Enum):
     """Repeat, rewrite or change what the assistant said last."""
     PREVIOUS_MESSAGE = auto()
     """What did I just say?"""
-    QUESTION = auto()
     STATEMENT = auto()
+    """Tells something: starts with "I", "my", "the", "there" and the like, and asks nothing."""
+    QUESTION = auto()
+    """Anything else: a question or a request."""
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -56,24 +60,32 @@ _PREVIOUS_ANSWER = _any(
     r"\brepeat (?:that|it|the same)\b",
     r"^(?:now,? )?(?:explain|describe) (?:it|them|that|this) (?:again|like|in)\b",
 )
+_STATEMENT = _any(
+    r"(?:(?:hi|hello|hey|so|and|but|well|yes|no|also|actually|sorry|ok|okay|there)\b[\s,.!]*)*"
+    r"(?:i|i['’]m|i['’]ve|my|we|we['’]re|our|it|it['’]s|this|that|the|there|he|she|they|you|your)\b"
+)
+_FORMS = (
+    (_IDENTITY, Intent.IDENTITY),
+    (_SUMMARY, Intent.SUMMARY),
+    (_PREVIOUS_MESSAGE, Intent.PREVIOUS_MESSAGE),
+    (_PREVIOUS_ANSWER, Intent.PREVIOUS_ANSWER),
+)
+"""The first that fits counts."""
 
 
 def intent(text: str) -> Intent:
-    """The intent of a user's message."""
-    stripped = text.strip()
-    if not words(stripped):
+    """The intent of a user's message. Only the beginning of a long one is looked at for its form."""
+    spoken = words(text)
+    if not spoken:
         return Intent.EMPTY
-    short = len(words(stripped)) <= 4
-    if short and _GREETING.match(stripped):
+    head = text.strip()[:MAX_FORM_CHARS]
+    short = len(spoken) <= 4
+    if short and _GREETING.match(head):
         return Intent.GREETING
-    if short and _THANKS.match(stripped) and "?" not in stripped:
+    if short and _THANKS.match(head) and "?" not in head:
         return Intent.THANKS
-    if _IDENTITY.search(stripped):
-        return Intent.IDENTITY
-    if _SUMMARY.search(stripped):
-        return Intent.SUMMARY
-    if _PREVIOUS_MESSAGE.search(stripped):
-        return Intent.PREVIOUS_MESSAGE
-    if len(stripped) < 600 and _PREVIOUS_ANSWER.search(stripped):
-        return Intent.PREVIOUS_ANSWER
-    return Intent.QUESTION if any(sentence.question for sentence in sentences(stripped)) else Intent.STATEMENT
+    for form, kind in _FORMS:
+        if form.search(head):
+            return kind
+    asks = any(sentence.question for sentence in sentences(text))
+    return Intent.STATEMENT if _STATEMENT.match(head) and not asks else Intent.QUESTION

@@ -29,4 +29,9 @@ _FIRST = re.compile(rf"(?<![\w'-])(?:{'|'.join(sorted(_SECOND, key=len, reverse=
 
 def second_person(text: str) -> str:
     """ "My order is late and I am sorry" becomes "your order is late and you are sorry"."""
-    return _FIRST.sub(lambda found: _SECOND[found[0].lower()], text.replace("’", "'"))
+    return _FIRST.sub(_turned, text.replace("’", "'"))
+
+
+def _turned(found: re.Match[str]) -> str:
+    # Ignoring case, a pattern also takes look-alikes such as the dotless i, which stay as they are.
+    return _SECOND.get(found[0].lower(), found[0])

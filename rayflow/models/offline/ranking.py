@@ -87,7 +87,7 @@ def rank(query: Query, passages: Sequence[Passage], population: int) -> list[Ran
         score = covered * (K1 + 1) / (1 + K1 * (1 - B + B * passage.sentence.length / average))
         score *= passage.weight
         if query.kinds:
-            score *= 1.5 if query.kinds & passage.sentence.stems else 0.5
+            score *= 1.25 if query.kinds & passage.sentence.stems else 0.8
         ranked.append(Ranked(score, passage))
     ranked.sort(key=lambda entry: (-entry.score, -entry.passage.order))
     return ranked

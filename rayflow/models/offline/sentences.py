@@ -10,7 +10,7 @@ from rayflow.models.offline.words import stems
 
 MAX_SENTENCE_CHARS = 400
 
-_BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
+_BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _BULLET = re.compile(r"^\s*(?:[-*+>•]|#+|\d{1,3}[.)])\s+")
 _ABBREVIATION = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|Nr|vs|approx|e\.g|i\.e|etc|Inc|Ltd|U\.S)|\b[A-Z])\.$")
 _QUESTION = re.compile(
@@ -37,17 +37,14 @@ def sentences(text: str) -> tuple[Sentence, ...]:
 
 def _split(text: str) -> list[str]:
     parts: list[str] = []
-    joins = False
-    for part in _BREAK.split(text):
-        if not joins:
-            part = _BULLET.sub("", part)
-        if not part.strip():
-            joins = False
-        elif joins:
-            parts[-1] = f"{parts[-1]} {part.strip()}"
-        else:
-            parts.append(part.strip())
-        joins = bool(parts) and _ABBREVIATION.search(parts[-1]) is not None
+    for line in text.splitlines():
+        joins = False
+        for part in filter(str.strip, _BREAK.split(_BULLET.sub("", line))):
+            if joins:
+                parts[-1] = f"{parts[-1]} {part.strip()}"
+            else:
+                parts.append(part.strip())
+            joins = len(parts[-1]) < MAX_SENTENCE_CHARS and _ABBREVIATION.search(parts[-1]) is not None
     return parts
 
 

@@ -1,7 +1,7 @@
 """Which declared tool a message names.
 
 A tool is called when the message holds its name, or all significant words of it: `get_weather`, `getWeather` and
-`weather.get` all answer to "weather". Verbs that say nothing ("get", "find") do not count; verbs with an effect
+`meteo.get_weather` all answer to "weather". Verbs that say nothing ("get", "find") do not count; verbs with an effect
 ("send", "delete") do, so nothing is sent because a noun fell.
 """
 
@@ -81,7 +81,7 @@ def _named(tools: list[Tool], text: str) -> Tool | None:
     said = {stem(word) for word in words(text)}
     best, best_score = None, 0
     for tool in tools:
-        parts = {stem(part) for part in name_words(tool.name)}
+        parts = {stem(part) for part in name_words(tool.name.rpartition(".")[2])}
         significant = parts - _PLAIN or parts
         if tool.name.lower() in lowered:
             score = 1000 + len(tool.name)

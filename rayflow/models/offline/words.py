@@ -21,12 +21,12 @@ that that's the their theirs them then there these they this those through to to
 what what's when where which while who whom whose why will with would you you're your yours yourself actually
 earlier exactly finally know knew later mention mentioned previously recall remember remind repeat said say tell
 told want wanted like need give gave show using use used get got go going may might must shall able way thing things
-well yes hi hello hey dear kindly currently e
+well yes hi hello hey dear kindly currently e long much many take takes
 """
 STOP = frozenset(_STOP_WORDS.split())
 
 KINDS: dict[str, re.Pattern[str]] = {
-    "<email>": re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"),
+    "<email>": re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w"),
     "<date>": re.compile(
         r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?\s+\d|\b\d{1,2}(?:st|nd|rd|th)\b"
         r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b"
@@ -37,7 +37,7 @@ KINDS: dict[str, re.Pattern[str]] = {
     "<time>": re.compile(
         r"\b\d{1,2}:\d\d\b|\b\d{1,2}\s?(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\b(?:noon|midnight|o'clock)\b", re.I
     ),
-    "<money>": re.compile(r"[$€£¥]\s?\d|\b\d[\d.,]*\s?(?:dollars?|euros?|pounds?|usd|eur|gbp|cents?)\b", re.I),
+    "<money>": re.compile(r"[$€£¥]\s?\d|\b\d[\d.,]{0,20}\s?(?:dollars?|euros?|pounds?|usd|eur|gbp|cents?)\b", re.I),
     "<number>": re.compile(
         r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|dozen)\b",
         re.I,
@@ -52,7 +52,7 @@ _ASKED_BY: dict[str, tuple[str, ...]] = {
     "<place>": ("where", "city", "place", "country", "town", "location", "destination"),
     "<name>": ("who", "whom", "name"),
     "<email>": ("email", "mail"),
-    "<number>": ("number", "many", "much", "old", "phone", "age", "code", "id"),
+    "<number>": ("number", "many", "much", "old", "long", "phone", "age", "code", "id"),
     "<money>": ("much", "price", "cost", "budget", "amount", "salary"),
 }
 """Words that make a sentence better which holds such a fact."""

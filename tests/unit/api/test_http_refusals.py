@@ -26,70 +26,76 @@ def say(*messages: Any) -> bytes:
     return ask(messages=list(messages))
 
 
+BAD = (400, "invalid-request")
+NOT_JSON = (400, "invalid-json", None)
+
 REFUSED_BODIES: list[tuple[str, bytes, int, str, str | None]] = [
-    ("no body", b"", 400, "invalid-json", None),
-    ("cut JSON", ask()[:-2], 400, "invalid-json", None),
-    ("NaN", ask()[:-1] + b', "temperature": NaN}', 400, "invalid-json", None),
-    ("number out of range", ask()[:-1] + b', "temperature": 1e400}', 400, "invalid-json", None),
-    ("duplicate key", ask()[:-1] + b', "model": "facts"}', 400, "invalid-json", None),
-    ("lone surrogate", say({**ASK, "content": "\ud800"}), 400, "invalid-json", None),
-    ("NUL", say({**ASK, "content": "a\0b"}), 400, "invalid-json", None),
-    ("BOM", b"\xef\xbb\xbf" + ask(), 400, "invalid-json", None),
-    ("too deep", b"[" * 100_000, 400, "invalid-json", None),
+    ("no body", b"", *NOT_JSON),
+    ("cut JSON", ask()[:-2], *NOT_JSON),
+    ("NaN", ask()[:-1] + b', "temperature": NaN}', *NOT_JSON),
+    ("number out of range", ask()[:-1] + b', "temperature": 1e400}', *NOT_JSON),
+    ("duplicate key", ask()[:-1] + b', "model": "facts"}', *NOT_JSON),
+    ("lone surrogate", say({**ASK, "content": "\ud800"}), *NOT_JSON),
+    ("NUL", say({**ASK, "content": "a\0b"}), *NOT_JSON),
+    ("BOM", b"\xef\xbb\xbf" + ask(), *NOT_JSON),
+    ("too deep", b"[" * 100_000, *NOT_JSON),
     ("not UTF-8", ask().replace(b"hi", b"\xff"), 400, "invalid-encoding", None),
-    ("not an object", b"[]", 400, "invalid-request", None),
-    ("no messages", b'{"model": "team"}', 400, "invalid-request", "messages"),
-    ("empty messages", say(), 400, "invalid-request", "messages"),
-    ("no model", json.dumps({"messages": [ASK]}).encode(), 400, "invalid-request", "model"),
+    ("not an object", b"[]", *BAD, None),
+    ("no messages", b'{"model": "team"}', *BAD, "messages"),
+    ("empty messages", say(), *BAD, "messages"),
+    ("no model", json.dumps({"messages": [ASK]}).encode(), *BAD, "model"),
     ("unknown model", ask(model="gpt-6"), 404, "model_not_found", "model"),
-    ("unknown parameter", ask(temprature=1), 400, "invalid-request", "temprature"),
-    ("wrong type", ask(temperature="hot"), 400, "invalid-request", "temperature"),
-    ("out of range", ask(temperature=3), 400, "invalid-request", "temperature"),
-    ("several answers", ask(n=2), 400, "invalid-request", "n"),
-    ("no tokens", ask(max_completion_tokens=0), 400, "invalid-request", "max_completion_tokens"),
-    ("stream as text", ask(stream="yes"), 400, "invalid-request", "stream"),
-    ("options without stream", ask(stream_options={"include_usage": True}), 400, "invalid-request", "stream_options"),
-    ("unknown stream option", ask(stream=True, stream_options={"usage": True}), 400, "invalid-request", "stream_options.usage"),
-    ("top_logprobs alone", ask(top_logprobs=2), 400, "invalid-request", "top_logprobs"),
-    ("five stops", ask(stop=list("abcde")), 400, "invalid-request", "stop"),
-    ("response format", ask(response_format={"type": "xml"}), 400, "invalid-request", "response_format.type"),
+    ("unknown parameter", ask(temprature=1), *BAD, "temprature"),
+    ("wrong type", ask(temperature="hot"), *BAD, "temperature"),
+    ("out of range", ask(temperature=3), *BAD, "temperature"),
+    ("several answers", ask(n=2), *BAD, "n"),
+    ("no tokens", ask(max_completion_tokens=0), *BAD, "max_completion_tokens"),
+    ("stream as text", ask(stream="yes"), *BAD, "stream"),
+    ("options without stream", ask(stream_options={"include_usage": True}), *BAD, "stream_options"),
+    ("unknown stream option", ask(stream=True, stream_options={"usage": True}), *BAD, "stream_options.usage"),
+    ("top_logprobs alone", ask(top_logprobs=2), *BAD, "top_logprobs"),
+    ("five stops", ask(stop=list("abcde")), *BAD, "stop"),
+    ("response format", ask(response_format={"type": "xml"}), *BAD, "response_format.type"),
     ("audio", ask(modalities=["text", "audio"]), 422, "unsupported-parameter", "modalities"),
     ("old functions", ask(functions=[]), 422, "unsupported-parameter", "functions"),
-    ("unknown role", say({"role": "wizard", "content": "x"}), 400, "invalid-request", "messages[0].role"),
-    ("no role", say({"content": "x"}), 400, "invalid-request", "messages[0].role"),
-    ("no content", say({"role": "user"}), 400, "invalid-request", "messages[0].content"),
-    ("content is a number", say({"role": "user", "content": 7}), 400, "invalid-request", "messages[0].content"),
-    ("field of another role", say({**ASK, "tool_call_id": "c1"}), 400, "invalid-request", "messages[0].tool_call_id"),
-    ("no parts", say({**ASK, "content": []}), 400, "invalid-request", "messages[0].content"),
-    ("unknown part", say({**ASK, "content": [{"type": "smell"}]}), 400, "invalid-request", "messages[0].content[0].type"),
-    ("part without text", say({**ASK, "content": [{"type": "text"}]}), 400, "invalid-request", "messages[0].content[0].text"),
-    ("picture of the assistant", say({"role": "assistant", "content": [{"type": "image_url", "image_url": {}}]}), 400,
-     "invalid-request", "messages[0].content[0].type"),
-    ("silent assistant", say(ASK, {"role": "assistant"}), 400, "invalid-request", "messages[1].content"),
-    ("instructions only", say({"role": "system", "content": "x"}), 400, "invalid-request", "messages"),
-    ("tool without call", say(ASK, {"role": "tool", "content": "7"}), 400, "invalid-request", "messages[1].tool_call_id"),
-    ("result nobody asked for", say(ASK, {"role": "tool", "content": "7", "tool_call_id": "c1"}), 400, "invalid-request",
+    ("unknown role", say({"role": "wizard", "content": "x"}), *BAD, "messages[0].role"),
+    ("no role", say({"content": "x"}), *BAD, "messages[0].role"),
+    ("no content", say({"role": "user"}), *BAD, "messages[0].content"),
+    ("content is a number", say({"role": "user", "content": 7}), *BAD, "messages[0].content"),
+    ("field of another role", say({**ASK, "tool_call_id": "c1"}), *BAD, "messages[0].tool_call_id"),
+    ("no parts", say({**ASK, "content": []}), *BAD, "messages[0].content"),
+    ("unknown part", say({**ASK, "content": [{"type": "smell"}]}), *BAD, "messages[0].content[0].type"),
+    ("part without text", say({**ASK, "content": [{"type": "text"}]}), *BAD, "messages[0].content[0].text"),
+    ("picture of the assistant", say({"role": "assistant", "content": [{"type": "image_url", "image_url": {}}]}), *BAD,
+     "messages[0].content[0].type"),
+    ("silent assistant", say(ASK, {"role": "assistant"}), *BAD, "messages[1].content"),
+    ("instructions only", say({"role": "system", "content": "x"}), *BAD, "messages"),
+    ("tool without call", say(ASK, {"role": "tool", "content": "7"}), *BAD, "messages[1].tool_call_id"),
+    ("result nobody asked for", say(ASK, {"role": "tool", "content": "7", "tool_call_id": "c1"}), *BAD,
      "messages[1].tool_call_id"),
-    ("malformed call", say(ASK, {"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}), 400, "invalid-request",
+    ("malformed call", say(ASK, {"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}), *BAD,
      "messages[1].tool_calls[0].type"),
-    ("empty text", say({**ASK, "content": ""}), 400, "invalid-request", "messages[0].content"),
-    ("too long", say({**ASK, "content": "x" * 10_001}), 400, "invalid-request", "messages[0].content"),
-    ("tool without name", ask(tools=[{"type": "function", "function": {}}]), 400, "invalid-request", "tools[0].function.name"),
-    ("tool of another kind", ask(tools=[{"type": "custom"}]), 400, "invalid-request", "tools[0]"),
-    ("tool with a list as schema", ask(tools=[{**TOOL, "function": {"name": "f", "parameters": []}}]), 400,
-     "invalid-request", "tools[0].function.parameters"),
-    ("two tools of one name", ask(tools=[TOOL, TOOL]), 400, "invalid-request", "tools"),
-    ("choice of no tool", ask(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}), 400,
-     "invalid-request", "tool_choice"),
-    ("required without tools", ask(tool_choice="required"), 400, "invalid-request", "tool_choice"),
-    ("too much metadata", ask(metadata={str(i): "x" for i in range(17)}), 400, "invalid-request", "metadata"),
-    ("metadata value", ask(metadata={"a": 1}), 400, "invalid-request", "metadata[...]"),
-    ("bad session in metadata", ask(metadata={"session_id": "a b"}), 400, "invalid-request", "metadata.session_id"),
-    ("bad user", ask(user="a\nb"), 400, "invalid-request", "user"),
+    ("empty text", say({**ASK, "content": ""}), *BAD, "messages[0].content"),
+    ("too long", say({**ASK, "content": "x" * 10_001}), *BAD, "messages[0].content"),
+    ("tool without name", ask(tools=[{"type": "function", "function": {}}]), *BAD, "tools[0].function.name"),
+    ("tool of another kind", ask(tools=[{"type": "custom"}]), *BAD, "tools[0]"),
+    ("tool with a list as schema", ask(tools=[{**TOOL, "function": {"name": "f", "parameters": []}}]), *BAD,
+     "tools[0].function.parameters"),
+    ("two tools of one name", ask(tools=[TOOL, TOOL]), *BAD, "tools"),
+    ("choice of no tool", ask(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}), *BAD,
+     "tool_choice"),
+    ("required without tools", ask(tool_choice="required"), *BAD, "tool_choice"),
+    ("too much metadata", ask(metadata={str(i): "x" for i in range(17)}), *BAD, "metadata"),
+    ("metadata value", ask(metadata={"a": 1}), *BAD, "metadata[...]"),
+    ("bad session in metadata", ask(metadata={"session_id": "a b"}), *BAD, "metadata.session_id"),
+    ("metadata key", ask(metadata={"k" * 65: "v"}), *BAD, "metadata"),
+    ("bad user", ask(user="a\nb"), *BAD, "user"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "status", "code", "param"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED_BODIES])
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED_BODIES]
+)
 async def test_a_broken_completion_request_is_refused_and_not_run(
     client: ScriptedClient, http: httpx2.AsyncClient, body: bytes, status: int, code: str, param: str | None
 ) -> None:
@@ -110,7 +116,7 @@ REFUSED_CHATS: list[tuple[str, Any, int, str, str | None]] = [
     ("unknown field", {"message": "hi", "mesage": "hi"}, 400, "invalid-request", "mesage"),
     ("temperature", {"message": "hi", "temperature": 2.5}, 400, "invalid-request", "temperature"),
     ("max_tokens", {"message": "hi", "max_tokens": 0}, 400, "invalid-request", "max_tokens"),
-    ("unknown agent", {"message": "hi", "agent": "nobody"}, 404, "not-found", "model"),
+    ("unknown agent", {"message": "hi", "agent": "nobody"}, 404, "not-found", "agent"),
     ("workflow as agent", {"message": "hi", "agent": "team"}, 404, "not-found", "agent"),
     ("bad id", {"message": "hi", "conversation_id": "../x"}, 400, "invalid-request", "conversation_id"),
     ("two ids", {"message": "hi", "conversation_id": "a", "session_id": "b"}, 400, "invalid-request", "session_id"),
@@ -125,7 +131,9 @@ REFUSED_CHATS: list[tuple[str, Any, int, str, str | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "status", "slug", "param"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED_CHATS])
+@pytest.mark.parametrize(
+    ("body", "status", "slug", "param"), [pytest.param(*row[1:], id=row[0]) for row in REFUSED_CHATS]
+)
 async def test_a_broken_chat_request_is_a_problem_and_not_run(
     client: ScriptedClient, http: httpx2.AsyncClient, body: Any, status: int, slug: str, param: str | None
 ) -> None:
@@ -153,6 +161,7 @@ async def test_a_broken_chat_request_is_a_problem_and_not_run(
         ({"x-long": "a" * 16_384}, 400, "headers-invalid"),
         ({"content-length": "5", "transfer-encoding": "chunked"}, 400, "headers-invalid"),
         ({"content-length": "1e3"}, 400, "headers-invalid"),
+        ({"content-length": "9" * 5000}, 400, "headers-invalid"),
         ({"content-length": "1048577"}, 413, "body-too-large"),
     ],
 )
@@ -251,3 +260,10 @@ async def test_a_websocket_is_refused(client: ScriptedClient) -> None:
 
     await create_app(client)({"type": "websocket", "path": "/chat", "headers": []}, Wire("/").receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_a_refusal_does_not_repeat_a_long_name(http: httpx2.AsyncClient) -> None:
+    for name in ("x" * 100_000, " - at `$" * 10_000):
+        answer = await http.post(COMPLETIONS, content=ask(**{name: 1}), headers={"content-type": "application/json"})
+        assert answer.status_code == 400
+        assert len(answer.content) < 1_000

@@ -29,7 +29,11 @@ STRICTER = {
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=20,
 )
@@ -71,7 +75,8 @@ def test_what_json_writes_is_read_back_the_same(value: Any) -> None:
     "body",
     [b"NaN", b"[Infinity]", b"-Infinity", b"1e400", b"[-1e400]", b"1" * 5000, b'"\\ud800"', b'{"\\udc00": 1}',
      b'"\\u0000"', b'{"a\\u0000": 1}', b'"a\x00"', b"\xef\xbb\xbf{}", b"", b"   ", b"{", b"[1,]", b"{} {}", b"'a'",
-     b'{"a": 1, "a": 1}', b'{"a": [{"b": 1, "c": 2, "b": 3}]}', b'{"\\u0061": 1, "a": 2}', b'{"a" : 1, "a"\n: 2, "b": "\\":"}'],
+     b'{"a": 1, "a": 1}', b'{"a": [{"b": 1, "c": 2, "b": 3}]}', b'{"\\u0061": 1, "a": 2}',
+     b'{"a" : 1, "a"\n: 2, "b": "\\":"}'],
 )  # fmt: skip
 def test_what_readers_disagree_about_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidJson):
@@ -85,7 +90,9 @@ def test_bytes_that_are_not_utf_8_are_named_as_such(body: bytes) -> None:
     assert "byte" in caught.value.details
 
 
-@pytest.mark.parametrize("body", [b'"\\\\u0000"', b'{"a": "x\\":", "b": "\\":"}', b'{"a" :1, "b"\t:"\\":"}', b'[{"a": 1}, {"a": 1}]'])
+@pytest.mark.parametrize(
+    "body", [b'"\\\\u0000"', b'{"a": "x\\":", "b": "\\":"}', b'{"a" :1, "b"\t:"\\":"}', b'[{"a": 1}, {"a": 1}]']
+)
 def test_what_only_looks_forbidden_is_accepted(body: bytes) -> None:
     assert ijson.loads(body) == json.loads(body)
 

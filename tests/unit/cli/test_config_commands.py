@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rayflow.cli import config, init
+from rayflow.cli.config import register as register_config
 from rayflow.cli.exits import Exit, report
+from rayflow.cli.init import register as register_init
 from rayflow.config.load import load
 from rayflow.config.reference import reference
 from rayflow.config.template import STARTER
@@ -29,8 +30,8 @@ class Command:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._app = typer.Typer(pretty_exceptions_enable=False)
         self._capsys = capsys
-        for topic in (init, config):
-            topic.register(self._app)
+        register_init(self._app)
+        register_config(self._app)
 
     def __call__(self, *args: str) -> Outcome:
         result = CliRunner().invoke(self._app, args)

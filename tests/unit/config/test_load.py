@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from rayflow.config.load import dump, from_dict, load, load_or_example, load_text, restore
+from rayflow.config.load import from_dict, load, load_or_example, load_text
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.template import STARTER
 from rayflow.errors import ConfigurationError, from_info
@@ -309,19 +309,6 @@ def test_problems_of_plain_data_have_keys_but_no_file() -> None:
     (problem,) = caught.value.details["problems"]
     assert problem["file"] is None
     assert str(caught.value) == "models: expected a list of mappings, got a Python tuple"
-
-
-SECRETS: Mapping[str, str] = {"KEY": 'quote " slash \\ ü \x00 🙂'}
-
-
-def test_dump_and_restore_are_exact_and_carry_the_secrets() -> None:
-    config = load_text(changed("sk-very-secret", "${KEY}"), overrides=["security.api_keys=[a, b]"], env=SECRETS)
-    again = restore(dump(config))
-    assert again == config
-    key = again.model("gpt").api_key
-    assert key is not None
-    assert key.get_secret_value() == SECRETS["KEY"]
-    assert dump(again) == dump(config)
 
 
 @given(st.data())

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from rayflow.models.sse import SSEDecoder, StreamTooLarge
 
-STREAM = 'data: {"a": 1}\n\n: comment\r\n\r\nevent: x\ndata: grün\ndata: 🌱\n\nid: 7\n\ndata:tight\r\rdata: [DONE]\r\n\r\n'.encode()
+STREAM = (
+    'data: {"a": 1}\n\n: comment\r\n\r\nevent: x\ndata: grün\ndata: 🌱\n\nid: 7\n\ndata:tight\r\rdata: [DONE]\r\n\r\n'
+).encode()
 EVENTS = [b'{"a": 1}', "grün\n🌱".encode(), b"tight", b"[DONE]"]
 
 

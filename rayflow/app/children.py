@@ -1,0 +1,118 @@
+"""Child processes of a command: they never outlive their parent, and Ctrl-C reaches only the parent.
+
+The kernel kills a child when its parent dies (PR_SET_PDEATHSIG), so not even `kill -9` of the parent leaves one behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from rayflow.clock import SYSTEM_CLOCK
+from rayflow.errors import Unavailable
+from rayflow.policies.restart import RestartPolicy, decide
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Called first thing in a child: SIGKILL when the parent ends. Linux only; elsewhere the parent stops its children."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+async def spawn(
+    module: str, *arguments: str, stdin: bytes | None = None, stderr: Path | None = None
+) -> asyncio.subprocess.Process:
+    """Start `python -m MODULE PARENT_PID ARGUMENTS`; its stdout is a pipe. `stdin` is written and closed; `stderr` is a file to append
+    to, ours by default."""
+    errors = stderr.open("ab") if stderr is not None else None
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        str(os.getpid()),
+        *arguments,
+        stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,
+    )
+    if errors is not None:
+        errors.close()
+    if stdin is not None:
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        await process.stdin.drain()
+        process.stdin.close()
+    return process
+
+
+class Keeper:
+    """Keeps one child process running: starts it, hears the JSON lines it says on stdout, starts it again when it dies.
+
+    `start` makes the process, `heard` takes each line. `policy` bounds the restarts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Awaitable[asyncio.subprocess.Process]],
+        heard: Callable[[dict[str, Any]], None],
+        policy: RestartPolicy,
+    ) -> None:
+        self._name = name
+        self._start = start
+        self._heard = heard
+        self._policy = policy
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = False
+        self._rng = random.Random()
+
+    async def run(self) -> None:
+        """Until `end` is called. Raises `Unavailable` when the child dies too often."""
+        deaths: list[float] = []
+        while not self._ending:
+            process = self._process = await self._start()
+            assert process.stdout is not None
+            async for line in process.stdout:
+                self._heard(json.loads(line))
+            code = await process.wait()
+            if self._ending:
+                return
+            deaths.append(SYSTEM_CLOCK.now())
+            delay_s = decide(deaths, self._policy, SYSTEM_CLOCK.now(), self._rng)
+            if delay_s is None:
+                raise Unavailable(
+                    f"{self._name} died {len(deaths)} times (last exit code {code}): see the logs in the state folder"
+                )
+            log.error("%s ended with code %d; starting it again", self._name, code)
+            await asyncio.sleep(delay_s)
+
+    async def end(self, budget_s: float) -> int:
+        """SIGTERM, then SIGKILL when the budget is spent. Returns the exit code."""
+        self._ending = True
+        process = self._process
+        if process is None:
+            return 0
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), budget_s)
+            except TimeoutError:
+                process.kill()
+        return await process.wait()

@@ -1,0 +1,64 @@
+"""The process that holds Ray for the serve command: a Ray driver with the system on it.
+
+It is separate from the serve command, which must outlive Ray. The configuration comes in on stdin (it holds keys, and
+arguments are visible to everybody); one JSON line on stdout says that the system is ready, or why it is not.
+
+    python -m rayflow.app.host PARENT_PID RUN_DIR [RAY_ADDRESS]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from rayflow.app.children import die_with_parent
+from rayflow.app.logs import to_file
+from rayflow.app.system import RaySystem
+from rayflow.config.transfer import restore
+from rayflow.config.schema import WorkflowConfig
+from rayflow.errors import Exit, WorkflowError
+
+
+async def run(config: WorkflowConfig, run_dir: Path, address: str | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    system = RaySystem(config, run_dir, address)
+    try:
+        async with system:
+            # Ray sets handlers of its own while it starts; ours must come after.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            _say({"ready": system.status.timeline})
+            asked = asyncio.create_task(stop.wait())
+            await asyncio.wait({asked, system.lost}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if not stop.is_set():
+                _say({"error": f"the system was lost: {system.lost.result()}", "slug": "unavailable"})
+                return Exit.DEPENDENCY
+    except WorkflowError as error:
+        _say({"error": error.message, "slug": error.slug})
+        return Exit.DEPENDENCY
+    return Exit.PARTIAL if system.left else Exit.OK
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    import uvloop
+
+    parent, run_dir, *address = sys.argv[1:]
+    die_with_parent(int(parent))
+    config = restore(sys.stdin.buffer.read())
+    to_file(Path(config.storage.state), "host", config.monitoring.log_level)
+    sys.exit(uvloop.run(run(config, Path(run_dir), address[0] if address else None)))
+
+
+if __name__ == "__main__":
+    main()

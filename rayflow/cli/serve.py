@@ -1,0 +1,140 @@
+"""`rayflow serve`, `rayflow chat`, `rayflow status` and `rayflow stop`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rayflow.app.serve import Address
+    from rayflow.config.schema import WorkflowConfig
+
+FILE = Annotated[
+    Path | None,
+    typer.Argument(help="Workflow file (default: rayflow.yaml, else the built-in example).", show_default=False),
+]
+STATE = Annotated[Path | None, typer.Option("--state", help="State folder (default: storage.state, .rayflow).")]
+ADDRESS = Annotated[str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Join this Ray cluster.")]
+IN_PROCESS = Annotated[bool, typer.Option("--in-process", help="All actors in this process, without Ray.")]
+SET = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the file.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.command()(chat)
+    app.command()(status)
+    app.command()(stop)
+
+
+def serve(
+    file: FILE = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", min=0, max=65535)] = 8080,
+    state: STATE = None,
+    address: ADDRESS = None,
+    in_process: IN_PROCESS = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Serve beyond loopback without API keys.")] = False,
+    overrides: SET = None,
+) -> None:
+    """Serve a workflow over HTTP, until Ctrl-C."""
+    import uvloop
+
+    from rayflow.app.attach import settled
+    from rayflow.app.logs import to_stderr
+    from rayflow.app.serve import Serve, check_exposure
+    from rayflow.config.load import load_or_example
+
+    config = settled(load_or_example(file, overrides or ()), state)
+    check_exposure(config, host, insecure)
+    to_stderr(config.monitoring.log_level)
+    announce = _announce(config)
+    if in_process:
+        from rayflow.api.single import serve_in_process
+
+        code = uvloop.run(serve_in_process(config, host, port, announce))
+    else:
+        typer.echo(f"starting {config.name} on Ray ...", err=True)
+        code = uvloop.run(Serve(config, host, port, address, announce).run())
+    raise typer.Exit(code)
+
+
+def _announce(config: WorkflowConfig) -> Callable[[Address, dict[str, float]], None]:
+    import time
+
+    began = time.monotonic()
+
+    def say(address: Address, timeline: dict[str, float]) -> None:
+        agents = ", ".join(agent.name for agent in config.agents)
+        typer.echo(f"serving {config.name} ({agents}) at {address.url}", err=True)
+        typer.echo(
+            f"  ready in {time.monotonic() - began:.1f} s; state in {config.storage.state}; Ctrl-C stops", err=True
+        )
+        key = " -H 'Authorization: Bearer KEY'" if config.security.api_keys else ""
+        body = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
+        typer.echo(f"  try: curl -N {address.url}/v1/chat/completions{key} -d '{body}'", err=True)
+
+    return say
+
+
+def chat(
+    file: FILE = None,
+    state: STATE = None,
+    address: ADDRESS = None,
+    in_process: IN_PROCESS = False,
+    user: Annotated[str, typer.Option(help="User id.")] = "",
+    session: Annotated[str | None, typer.Option(help="Continue this session.")] = None,
+    overrides: SET = None,
+) -> None:
+    """Chat in the terminal with the served workflow, or with one started for the occasion."""
+    import asyncio
+
+    from rayflow.app.attach import open_client
+    from rayflow.app.repl import Repl
+
+    async def talk() -> None:
+        opened = open_client(file, state=state, address=address, in_process=in_process, overrides=overrides or ())
+        async with opened as client:
+            await Repl(client, user, session).loop()
+
+    asyncio.run(talk())
+
+
+def status(
+    state: Annotated[Path, typer.Option("--state", help="State folder.")] = Path(".rayflow"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the actors of the system that serves from a state folder."""
+    import asyncio
+    import json
+
+    import msgspec
+
+    from rayflow.app.attach import running_status
+
+    run, found = asyncio.run(running_status(state))
+    if as_json:
+        typer.echo(json.dumps({"url": run.url, **msgspec.to_builtins(found)}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"[bold]{found.workflow}[/] {found.state}  {run.url}  (rayflow {found.version})")
+    table = Table(box=None)
+    for column in ("actor", "state", "pid", "restarts", "up", "detail"):
+        table.add_column(column)
+    for actor in found.actors:
+        up = f"{actor.uptime_s:.0f} s" if actor.uptime_s else ""
+        table.add_row(actor.address, actor.state, str(actor.pid or ""), str(actor.restarts), up, actor.detail)
+    console.print(table)
+
+
+def stop(state: Annotated[Path, typer.Option("--state", help="State folder.")] = Path(".rayflow")) -> None:
+    """Stop the system that serves from a state folder, and wait until it has drained."""
+    from rayflow.app.attach import stop_running
+
+    pid = stop_running(state)
+    typer.echo(f"stopped process {pid}", err=True)

@@ -1,0 +1,82 @@
+"""Keys: every route, every kind of credential."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from api_doubles import KEY, ScriptedClient, config, in_memory
+
+from rayflow.api.auth import OPEN_PATHS, ApiKeys
+from rayflow.api.http import create_app
+from rayflow.errors import AuthenticationError
+
+ROUTES = [
+    ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/team"), ("POST", "/chat"),
+    ("POST", "/sessions"), ("GET", "/sessions/a"), ("GET", "/sessions/a/history"), ("DELETE", "/sessions/a"),
+    ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/healthz"), ("GET", "/readyz"),
+    ("GET", "/nowhere"), ("GET", "/v1/nowhere"), ("PUT", "/healthz/x"),
+]  # fmt: skip
+CREDENTIALS = [
+    {},
+    {"authorization": "Bearer wrong"},
+    {"authorization": f"Basic {KEY}"},
+    {"authorization": KEY},
+    {"authorization": "Bearer "},
+    {"x-api-key": "wrong"},
+    {"x-api-key": ""},
+    {"x-api-key": KEY[:-1]},
+    {"authorization": "Bearer wrong", "x-api-key": KEY},
+]
+
+
+@pytest.fixture
+def client() -> ScriptedClient:
+    return ScriptedClient(config(security={"api_keys": ["another key", KEY]}))
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_without_a_good_key_nothing_but_health_is_answered(
+    client: ScriptedClient, http: httpx2.AsyncClient, method: str, path: str
+) -> None:
+    for headers in CREDENTIALS:
+        answer = await http.request(method, path, headers=headers)
+        if path in OPEN_PATHS:
+            assert answer.status_code == 200
+            continue
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        if path.startswith("/v1/"):
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+        else:
+            assert answer.json()["type"] == "urn:rayflow:problem:unauthenticated"
+    assert client.runs == []
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"x-api-key": KEY}]
+)
+async def test_a_good_key_opens_every_route(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
+    for method, path in ROUTES:
+        assert (await http.request(method, path, headers=headers)).status_code != 401
+
+
+async def test_every_route_of_the_document_is_in_the_table_of_this_test(http: httpx2.AsyncClient) -> None:
+    document = (await http.get("/openapi.json", headers={"x-api-key": KEY})).json()
+    documented = {
+        (method.upper(), path.replace("{session_id}", "a").replace("{model_id}", "team"))
+        for path, item in document["paths"].items()
+        for method in item
+    }
+    assert documented <= set(ROUTES)
+
+
+async def test_without_keys_everybody_may_come_in() -> None:
+    async with in_memory(create_app(ScriptedClient(config()))) as http:
+        assert (await http.get("/v1/models")).status_code == 200
+
+
+def test_a_key_that_is_not_ascii_is_compared_as_utf_8() -> None:
+    keys = ApiKeys(["schlüssel"])
+    keys.check("/x", {b"x-api-key": "schlüssel".encode()})
+    with pytest.raises(AuthenticationError):
+        keys.check("/x", {b"x-api-key": "schlüssel".encode("latin-1")})
