@@ -1,7 +1,7 @@
 """What is said to a model and what it answers, in OpenAI's vocabulary.
 
-The structs encode (msgspec.json) to exactly the JSON that chat completions use, so a message is written once by a client
-and never converted on its way to a model. Unset fields are left out.
+The structs encode (msgspec.json) to exactly the JSON that chat completions use, so a message is written once by a
+client and never converted on its way to a model. Unset fields are left out.
 """
 
 from __future__ import annotations

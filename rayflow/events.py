@@ -1,6 +1,7 @@
 """What happened, as typed rows.
 
-Every actor hands `Event`s to the event log; a row of the log is one `Event`. Events of a run are numbered by `seq` from 1;
+Every actor hands `Event`s to the event log; a row of the log is one `Event`. Events of a run are numbered by `seq`
+from 1;
 `(run_id, seq)` names a row, is the SSE id of a native stream and the order in the log. Tokens are events of the stream
 (they take numbers) but are not logged one by one: the finish of an agent's part tells how many there were.
 

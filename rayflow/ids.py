@@ -25,5 +25,6 @@ def new_event_id() -> str:
 
 
 def is_safe_id(text: str) -> bool:
-    """Whether a client's own id (session, user, key) may be used as it is: 1 to 255 characters, no blanks or controls."""
+    """Whether a client's own id (session, user, key) may be used as it is: 1 to 255 characters, no blanks or
+    controls."""
     return _SAFE_ID.fullmatch(text) is not None

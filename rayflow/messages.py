@@ -19,8 +19,8 @@ from rayflow.events import Event
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     """Base of all messages; the tag on the wire is the class name.
 
-    `survives_caller`: whether a handler goes on when the connection of whoever asked breaks. Not so by default: an answer that nobody
-    can receive is not worth a model's tokens.
+    `survives_caller`: whether a handler goes on when the connection of whoever asked breaks. Not so by default: an
+    answer that nobody can receive is not worth a model's tokens.
     """
 
     survives_caller: ClassVar[bool] = False
@@ -244,7 +244,8 @@ class DeleteSession(Payload, frozen=True, tag=True):
 
 
 class AppendTurns(Payload, frozen=True, omit_defaults=True, tag=True):
-    """Make messages durable at the end of a session, making the session where it is new. Reply: `Appended`, after fsync.
+    """Make messages durable at the end of a session, making the session where it is new. Reply: `Appended`, after
+    fsync.
 
     `expected_seq`: the last number the caller knows, or -1 for "whatever it is"; another one fails with `Conflict`.
     `window`: also return the last so many turns from before this append (0: none).

@@ -1,7 +1,7 @@
 """One replica of an agent: turns a call into a model request, streams its tokens, answers with the whole part.
 
-Tokens go straight to the client that waits for them; the router hears only the end. The first token leaves at once, later
-ones are collected for a few milliseconds, because a frame per token would cost more than the token.
+Tokens go straight to the client that waits for them; the router hears only the end. The first token leaves at once,
+later ones are collected for a few milliseconds, because a frame per token would cost more than the token.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The coordinator actor: carries out what the supervisor decides, and tells everybody who is where.
 
-It starts, watches, restarts and stops all others, and never touches a message of a run. A death is learnt from the backend's notice
-or from the child's broken connection, whichever comes first.
+It starts, watches, restarts and stops all others, and never touches a message of a run. A death is learnt from the
+backend's notice or from the child's broken connection, whichever comes first.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from rayflow import __version__
 from rayflow.actors.outbox import Outbox
 from rayflow.clock import Clock
-from rayflow.config.transfer import restore
 from rayflow.config.schema import WorkflowConfig
+from rayflow.config.transfer import restore
 from rayflow.errors import Unavailable, WorkflowError
 from rayflow.events import Event
 from rayflow.messages import (

@@ -1,7 +1,7 @@
 """The events of one actor on their way to the event log.
 
-Events are collected for a moment and told in batches, so that logging costs a run nothing but an append. While there is no
-event log (it is being restarted), they are kept, up to a limit.
+Events are collected for a moment and told in batches, so that logging costs a run nothing but an append. While there
+is no event log (it is being restarted), they are kept, up to a limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The router actor: takes a run in and drives it through its named stages to a durable answer.
 
-`STAGES` is the way of a run, to be read top to bottom. Each stage takes the `Work` and leaves it further on; an exception
-ends the run as failed, a cancellation as cancelled, and both leave a trail in the log. The router owns a session while
-one of its runs lasts, so turns are never interleaved.
+`STAGES` is the way of a run, to be read top to bottom. Each stage takes the `Work` and leaves it further on; an
+exception ends the run as failed, a cancellation as cancelled, and both leave a trail in the log. The router owns a
+session while one of its runs lasts, so turns are never interleaved.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ class Router:
         text = work.request.messages[-1].text
         if work.request.messages[-1].role == "user" and not processing.min_length <= len(text) <= processing.max_length:
             raise ContentRejected(
-                f"the message has {len(text)} characters; allowed are {processing.min_length} to {processing.max_length}",
+                f"the message has {len(text)} characters;"
+                f" allowed are {processing.min_length} to {processing.max_length}",
                 param="messages",
                 length=len(text),
                 max_length=processing.max_length,
@@ -254,8 +255,8 @@ class Router:
         return reply
 
     async def _append(self, work: Work, messages: list[Message], window: int = 0, agent: str = "") -> Appended:
-        """Append to the session. Where somebody else has written meanwhile, what is known is dropped and the append made
-        after theirs: the store, not this router, has the truth."""
+        """Append to the session. Where somebody else has written meanwhile, what is known is dropped and the append
+        made after theirs: the store, not this router, has the truth."""
         slot, request = self._slot(work), work.request
         append = AppendTurns(
             tenant=request.tenant,

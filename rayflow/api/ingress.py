@@ -1,7 +1,7 @@
 """The ingress process: HTTP on a shared port, a member of the fabric, not of Ray.
 
-It listens at once and answers 503 with `Retry-After` until it has joined the system; when the coordinator goes away it joins the
-next one, while runs that need no coordinator go on.
+It listens at once and answers 503 with `Retry-After` until it has joined the system; when the coordinator goes away
+it joins the next one, while runs that need no coordinator go on.
 
     python -m rayflow.api.ingress PARENT_PID RUN_DIR INDEX HOST PORT
 """

@@ -1,10 +1,11 @@
-"""Get a client of a system: join the one that serves from the state folder, or start one for as long as it is needed."""
+"""Get a client of a system: join the one that serves from the state folder, or start one for as long as it is
+needed."""
 
 from __future__ import annotations
 
 import os
-import signal
 import secrets
+import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -100,7 +101,8 @@ async def running_status(state: Path) -> tuple[RunFile, Status]:
 
 
 def stop_running(state: Path) -> int:
-    """SIGTERM to the system on this state folder, and wait for its end. Returns its process id. Raises `Unavailable`."""
+    """SIGTERM to the system on this state folder, and wait for its end. Returns its process id. Raises
+    `Unavailable`."""
     run = _running(state)
     os.kill(run.pid, signal.SIGTERM)
     while (now := read_run_file(state)) is not None and now.pid == run.pid:

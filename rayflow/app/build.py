@@ -12,8 +12,8 @@ from pathlib import Path
 from rayflow.actors.outbox import Outbox
 from rayflow.app.logs import to_file
 from rayflow.clock import SYSTEM_CLOCK
-from rayflow.config.transfer import restore
 from rayflow.config.schema import WorkflowConfig
+from rayflow.config.transfer import restore
 from rayflow.errors import WorkflowError
 from rayflow.runtime.ports import Actor, Backend, EventWriter, Fabric, SessionStore, Supervising
 

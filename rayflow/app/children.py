@@ -27,7 +27,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Called first thing in a child: SIGKILL when the parent ends. Linux only; elsewhere the parent stops its children."""
+    """Called first thing in a child: SIGKILL when the parent ends. Linux only; elsewhere the parent stops its
+    children."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -38,8 +39,8 @@ def die_with_parent(parent: int) -> None:
 async def spawn(
     module: str, *arguments: str, stdin: bytes | None = None, stderr: Path | None = None
 ) -> asyncio.subprocess.Process:
-    """Start `python -m MODULE PARENT_PID ARGUMENTS`; its stdout is a pipe. `stdin` is written and closed; `stderr` is a file to append
-    to, ours by default."""
+    """Start `python -m MODULE PARENT_PID ARGUMENTS`; its stdout is a pipe. `stdin` is written and closed; `stderr` is
+    a file to append to, ours by default."""
     errors = stderr.open("ab") if stderr is not None else None
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -86,13 +87,13 @@ class Keeper:
     async def run(self) -> None:
         """Until `end` is called. Raises `Unavailable` when the child dies too often."""
         deaths: list[float] = []
-        while not self._ending:
+        while not self._over():
             process = self._process = await self._start()
             assert process.stdout is not None
             async for line in process.stdout:
                 self._heard(json.loads(line))
             code = await process.wait()
-            if self._ending:
+            if self._over():
                 return
             deaths.append(SYSTEM_CLOCK.now())
             delay_s = decide(deaths, self._policy, SYSTEM_CLOCK.now(), self._rng)
@@ -102,6 +103,9 @@ class Keeper:
                 )
             log.error("%s ended with code %d; starting it again", self._name, code)
             await asyncio.sleep(delay_s)
+
+    def _over(self) -> bool:
+        return self._ending
 
     async def end(self, budget_s: float) -> int:
         """SIGTERM, then SIGKILL when the budget is spent. Returns the exit code."""

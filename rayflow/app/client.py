@@ -1,9 +1,9 @@
 """How everything outside the system talks to it: HTTP ingress, batch jobs, the chat command and the Python API.
 
-A client joins the fabric under an address of its own. A run is one `ask` to the router that owns the session; tokens come
-to the client's address directly from the replica. The result holds the full text, so a client that missed a token (the
-replica's connection broke, the answer was joined from several parts) sends the rest when the result arrives: what
-was streamed is always exactly the answer.
+A client joins the fabric under an address of its own. A run is one `ask` to the router that owns the session; tokens
+come to the client's address directly from the replica. The result holds the full text, so a client that missed a
+token (the replica's connection broke, the answer was joined from several parts) sends the rest when the result
+arrives: what was streamed is always exactly the answer.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from typing import Any
 from rayflow.app.children import die_with_parent
 from rayflow.app.logs import to_file
 from rayflow.app.system import RaySystem
-from rayflow.config.transfer import restore
 from rayflow.config.schema import WorkflowConfig
+from rayflow.config.transfer import restore
 from rayflow.errors import Exit, WorkflowError
 
 

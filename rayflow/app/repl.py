@@ -1,7 +1,7 @@
 """The chat in the terminal: one conversation, streamed, with a few commands.
 
-help, metrics, history, clear, quit and exit are commands; everything else is a message. Prompt editing and history come from
-prompt_toolkit on a terminal; without one (a pipe, a test) plain lines are read.
+help, metrics, history, clear, quit and exit are commands; everything else is a message. Prompt editing and history
+come from prompt_toolkit on a terminal; without one (a pipe, a test) plain lines are read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
@@ -69,7 +70,7 @@ class Repl:
             if not line:
                 continue
             try:
-                await self._commands.get(line, lambda line=line: self._say(line))()  # type: ignore[misc]
+                await self._commands.get(line, partial(self._say, line))()
             except WorkflowError as error:
                 self._totals.errors += 1
                 self._console.print(f"[red]error:[/] {escape(error.message)}")
@@ -80,8 +81,8 @@ class Repl:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.formatted_text import HTML
 
-        session: PromptSession[str] = PromptSession()
-        return lambda: session.prompt_async(HTML("<ansicyan><b>you</b></ansicyan> "))
+        session = PromptSession[str](HTML("<ansicyan><b>you</b></ansicyan> "))
+        return session.prompt_async
 
     async def _say(self, text: str) -> None:
         request = RunRequest(
@@ -146,7 +147,7 @@ class Repl:
 
 
 async def _plain_line() -> str:
-    line = await asyncio.to_thread(sys.stdin.readline)
+    line: str = await asyncio.to_thread(sys.stdin.readline)
     if not line:
         raise EOFError
     return line

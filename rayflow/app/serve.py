@@ -1,4 +1,5 @@
-"""The serve command's own process: a small parent that holds the port and looks after the host and the ingress processes.
+"""The serve command's own process: a small parent that holds the port and looks after the host and the ingress
+processes.
 
 It imports no Ray, so it outlives a lost Ray: then the host is started anew while the ingress processes answer 503 with
 `Retry-After`. The port is reserved by a socket that never listens; the ingress processes share it (SO_REUSEPORT).
@@ -18,8 +19,8 @@ from typing import Any
 
 from rayflow.app.children import Keeper, spawn
 from rayflow.app.state import RunFile, owned, write_run_file
-from rayflow.config.transfer import dump
 from rayflow.config.schema import WorkflowConfig
+from rayflow.config.transfer import dump
 from rayflow.errors import BY_SLUG, ConfigurationError, Exit, Unavailable, WorkflowError
 from rayflow.policies.restart import RestartPolicy
 
@@ -74,7 +75,8 @@ def reserve(host: str, port: int) -> socket.socket:
 
 
 class Serve:
-    """`announce` is called once, when the first request can be answered, with the address and the times of the start."""
+    """`announce` is called once, when the first request can be answered, with the address and the times of the
+    start."""
 
     def __init__(
         self,
@@ -95,7 +97,8 @@ class Serve:
         self._failure: WorkflowError | None = None
 
     async def run(self) -> int:
-        """Serve until SIGTERM or SIGINT. Returns 0 when drained, 5 when work was cut. Raises what kept it from starting."""
+        """Serve until SIGTERM or SIGINT. Returns 0 when drained, 5 when work was cut. Raises what kept it from
+        starting."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)

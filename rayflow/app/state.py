@@ -1,8 +1,9 @@
 """The state folder and the run folder of a system.
 
-The state folder (`.rayflow`) holds what must survive: sessions and events. It belongs to one system at a time, kept by a
-file lock that the kernel drops when its holder dies, however it dies. The run folder holds what must not survive: sockets and
-the cluster secret. It lies under the temporary folder, because unix socket paths are short, and only its owner can enter.
+The state folder (`.rayflow`) holds what must survive: sessions and events. It belongs to one system at a time, kept
+by a file lock that the kernel drops when its holder dies, however it dies. The run folder holds what must not
+survive: sockets and the cluster secret. It lies under the temporary folder, because unix socket paths are short, and
+only its owner can enter.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def owned(state: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Unavailable(
-                f"the state folder {state} is in use by {_holder(state)}: stop that one (rayflow stop) or choose another"
-                " folder with --state",
+                f"the state folder {state} is in use by {_holder(state)}: stop that one (rayflow stop)"
+                " or choose another folder with --state",
                 path=str(state),
             ) from None
         run_dir = run_folder(state)

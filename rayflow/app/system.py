@@ -1,6 +1,7 @@
 """A running system, from configuration to ready and back: on Ray, or within this process.
 
-Both are async context managers that yield the fabric a client joins. They differ in where actors live and in nothing else.
+Both are async context managers that yield the fabric a client joins. They differ in where actors live and in nothing
+else.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.cluster.fabric.sockets import SocketFabric
 from rayflow.cluster.inprocess import InProcessBackend
 from rayflow.cluster.member import Member, coordinator_entry, read_secret, socket_path
-from rayflow.config.transfer import dump, restore
 from rayflow.config.schema import WorkflowConfig
+from rayflow.config.transfer import dump, restore
 from rayflow.errors import Unavailable, WorkflowError
 from rayflow.messages import Drained, Launch, Shutdown, Status
 from rayflow.runtime.ports import Fabric

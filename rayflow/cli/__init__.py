@@ -1,7 +1,7 @@
 """The command line: parse, call app, analytics or batch, set the exit code.
 
-Modules of this room import only typer and the standard library at the top; a command imports its work when it runs. That
-keeps `rayflow --help` fast. Data goes to stdout, everything else to stderr.
+Modules of this room import only typer and the standard library at the top; a command imports its work when it runs.
+That keeps `rayflow --help` fast. Data goes to stdout, everything else to stderr.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         from rayflow.batch.folder import JobFolder
         from rayflow.batch.source import Source
         from rayflow.cli.batch_watch import Interrupts, watched
-        from rayflow.cli.exits import Exit
+        from rayflow.errors import Exit
 
         # What can be refused or answered without a running system needs none to be started.
         source, folder, interrupts = Source(input, field, limit), JobFolder(out), Interrupts()

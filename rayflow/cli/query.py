@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
         from rayflow.analytics.database import open_log
         from rayflow.analytics.named import named_query
-        from rayflow.cli.exits import Exit
+        from rayflow.errors import Exit
 
         values = _pairs(param or [])
         if name is not None:

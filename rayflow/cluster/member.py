@@ -1,7 +1,8 @@
 """How a process becomes an actor: it listens, joins the coordinator, is told what to be, and takes messages until it is
 told to end.
 
-The same steps run in a Ray actor, in the in-process backend, and (for the joining half) in ingress processes and clients.
+The same steps run in a Ray actor, in the in-process backend, and (for the joining half) in ingress processes and
+clients.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ NAMESPACE = "rayflow"
 
 
 class RayBackend:
-    """`run_dir`: folder of the sockets and the secret. Actors are placed on this process's node, where the folder is."""
+    """`run_dir`: folder of the sockets and the secret. Actors are placed on this process's node, where the folder
+    is."""
 
     def __init__(self, run_dir: Path, builders: str) -> None:
         self._run_dir = run_dir

@@ -1,7 +1,7 @@
 """The Ray cluster under a system: a local one of its own, or a running one that it joins.
 
-A local cluster listens on loopback as far as Ray lets it, runs without the dashboard, keeps its files in the run folder,
-and dies with this process, even when that is killed: Ray ties its daemons to the driver that started them.
+A local cluster listens on loopback as far as Ray lets it, runs without the dashboard, keeps its files in the run
+folder, and dies with this process, even when that is killed: Ray ties its daemons to the driver that started them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from rayflow.config.substitution import substitute
 from rayflow.config.template import STARTER
 from rayflow.config.yaml import MAX_BYTES, Value, parse
 
-
 DEFAULT_FILE = "rayflow.yaml"
 BUILT_IN = "built-in example"
 

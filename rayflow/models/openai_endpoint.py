@@ -65,7 +65,8 @@ class OpenAIEndpoint:
             timeout=httpx2.Timeout(None, connect=self._timeouts.connect_s),
             http_client=DefaultAioHttpClient(limits=limits, follow_redirects=False),
         )
-        self._upstream = Upstream(model, str(self._sdk.base_url).rstrip("/"), api_key)
+        shown = str(self._sdk.base_url.copy_with(userinfo=b"")).rstrip("/")  # errors show it, so without a password
+        self._upstream = Upstream(model, shown, api_key)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """One whole answer, within the connect and total limits: there is no first token to wait for."""

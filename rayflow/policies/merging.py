@@ -19,9 +19,11 @@ from rayflow.policies.text import words
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _COMMON = frozenset(
-    "a an and are as at be but by can could do does for from has have how i if in is it its me my of on or our please so "
-    "that the their them then there these they this to us was we were what when where which who why will with would you "
-    "your".split()
+    (
+        "a an and are as at be but by can could do does for from has have how i if in is it its me my of on "
+        "or our please so that the their them then there these they this to us was we were what when where "
+        "which who why will with would you your"
+    ).split()  # noqa: SIM905: a list of fifty words reads better as a sentence
 )
 
 
@@ -51,8 +53,8 @@ def score(question: str, answer: str) -> Score:
 def join(strategy: str, question: str, parts: Sequence[Part], max_chars: int, attribution: bool) -> Joined:
     """One answer out of the parts that succeeded; failed ones are named in `metadata["failed"]`.
 
-    Raises `ExecutionError` when no part succeeded. `confidence` is the mean total score of the parts used, times the share of
-    parts that succeeded.
+    Raises `ExecutionError` when no part succeeded. `confidence` is the mean total score of the parts used, times the
+    share of parts that succeeded.
     """
     good = [part for part in parts if not part.error and part.text.strip()]
     failed = {part.agent: part.error or "empty answer" for part in parts if part not in good}

@@ -74,7 +74,8 @@ class DirectoryView(Protocol):
 
 
 class Backend(Protocol):
-    """How the coordinator gets processes. A spawned process joins the fabric by itself and asks the coordinator what to be."""
+    """How the coordinator gets processes. A spawned process joins the fabric by itself and asks the coordinator what
+    to be."""
 
     def on_exit(self, callback: Callable[[str, int, str], None]) -> None:
         """Call back with (address, epoch, reason) when a spawned process has ended, for whatever reason."""
@@ -90,7 +91,8 @@ class Backend(Protocol):
 
 
 class Actor(Protocol):
-    """What runs behind an address: handlers, and a life of start, drain and stop. Plain async classes that never import ray."""
+    """What runs behind an address: handlers, and a life of start, drain and stop. Plain async classes that never
+    import ray."""
 
     @property
     def handlers(self) -> Mapping[type[Payload], Handler]: ...
@@ -120,7 +122,8 @@ class ModelClient(Protocol):
     """One configured model. An agent replica holds one and makes many calls at once."""
 
     async def complete(self, request: ModelRequest) -> ModelReply:
-        """One whole answer. Raises `ModelError` and its subclasses, `ValidationError` for requests it cannot express."""
+        """One whole answer. Raises `ModelError` and its subclasses, `ValidationError` for requests it cannot
+        express."""
         ...
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:

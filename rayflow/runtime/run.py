@@ -77,7 +77,7 @@ class Run:
         self.decision: Decision | None = None
         self.parts: list[PartState] = []
         self.joined: Joined | None = None
-        self._context = {
+        self._context: dict[str, Any] = {
             "source": source,
             "run_id": request.run_id,
             "workflow": workflow,
@@ -116,7 +116,8 @@ class Run:
         return event
 
     def _open_lanes(self) -> None:
-        """Parts run side by side: each numbers its tokens in a lane of its own, and the last lane is for the router's events."""
+        """Parts run side by side: each numbers its tokens in a lane of its own, and the last lane is for the router's
+        events."""
         self._stride = len(self.parts) + 1
         self._block = self.seq + self._stride
 

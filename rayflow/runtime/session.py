@@ -1,8 +1,8 @@
 """The sessions a router currently owns: who writes now, who waits, and what a model should see of the past.
 
 A session is a single-writer mailbox: while one run of a session is under way, the next ones wait in order. Between runs
-the window of recent messages stays here, so that a turn need not read the store again; idle windows are dropped, least recently
-used first.
+the window of recent messages stays here, so that a turn need not read the store again; idle windows are dropped,
+least recently used first.
 """
 
 from __future__ import annotations

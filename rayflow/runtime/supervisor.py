@@ -32,7 +32,7 @@ class ChildSpec:
     address: str
     role: str
     phase: int
-    restart: RestartPolicy = RestartPolicy()
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
 @dataclass(frozen=True, slots=True)

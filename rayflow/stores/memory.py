@@ -1,5 +1,5 @@
-"""Sessions in memory: for tests and quick tries. Bounded, and lost with the process, which `SessionInfo` callers can see
-from the configuration (`session.store: memory`)."""
+"""Sessions in memory: for tests and quick tries. Bounded, and lost with the process, which `SessionInfo` callers can
+see from the configuration (`session.store: memory`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sessions in SQLite: one file per shard, WAL, and one commit for all writes that arrive while the disk is busy.
 
-An fsync costs the same for one turn as for a hundred. Requests therefore queue up in memory; a single writer thread takes all of
-them, applies each in a savepoint of one transaction, commits once, and only then answers. Every answer means durable
-(`synchronous = FULL`). Reads go the same way, which keeps them behind the writes they may depend on.
+An fsync costs the same for one turn as for a hundred. Requests therefore queue up in memory; a single writer thread
+takes all of them, applies each in a savepoint of one transaction, commits once, and only then answers. Every answer
+means durable (`synchronous = FULL`). Reads go the same way, which keeps them behind the writes they may depend on.
 
 Repeating an append with the same run id and roles writes nothing: it returns what is there, so a caller that does not
 know whether its first try arrived may simply try again.
@@ -39,7 +39,8 @@ SCHEMA_VERSION = 1
 MAX_BATCH = 512
 """Most requests of one commit: bounds how long the first of them waits."""
 REPEAT_SPAN = 64
-"""How many turns back a repeated append is recognised; a session has one writer, so a repeat follows its first try closely."""
+"""How many turns back a repeated append is recognised; a session has one writer, so a repeat follows its first try
+closely."""
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -99,20 +100,23 @@ class SqliteStore:
     # --- in the writer thread ---
 
     def _work(self, opened: asyncio.Future[None]) -> None:
-        assert self._loop is not None
         try:
             db = _connect(self._path, self._synchronous)
         except (sqlite3.Error, OSError, WorkflowError) as error:
-            self._loop.call_soon_threadsafe(_settle, [(opened, None, _translate(error, self._path))])
+            self._answer([(opened, None, _translate(error, self._path))])
             return
-        self._loop.call_soon_threadsafe(_settle, [(opened, None, None)])
+        self._answer([(opened, None, None)])
         running = True
         while running:
             batch, running = self._take()
             if batch:
                 results = self._commit(db, batch)
-                self._loop.call_soon_threadsafe(_settle, results)
+                self._answer(results)
         db.close()
+
+    def _answer(self, results: list[_Result]) -> None:
+        assert self._loop is not None, "the thread starts after it is set"
+        self._loop.call_soon_threadsafe(_settle, results)
 
     def _take(self) -> tuple[list[_Job], bool]:
         """Wait for one request, then take everything that is already there."""
@@ -135,7 +139,8 @@ class SqliteStore:
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("rollback")
-            # Nothing of this batch is durable, so nobody may hear otherwise, not even those whose own statements worked.
+            # Nothing of this batch is durable, so nobody may hear otherwise, not even those whose own statements
+            # worked.
             failure = _translate(error, self._path)
             return [(answer, None, failure) for _, answer in batch]
         self.commits += 1
@@ -144,7 +149,8 @@ class SqliteStore:
     def _apply(
         self, db: sqlite3.Connection, job: Callable[[sqlite3.Connection], Any]
     ) -> tuple[Any, WorkflowError | None]:
-        """One request inside the batch's transaction. Jobs check before they write, so one that raises has written nothing."""
+        """One request inside the batch's transaction. Jobs check before they write, so one that raises has written
+        nothing."""
         try:
             return job(db), None
         except WorkflowError as error:
@@ -182,7 +188,8 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     if version > SCHEMA_VERSION:
         db.close()
         raise StorageError(
-            f"{path} was written by a newer rayflow (schema {version}, this one knows {SCHEMA_VERSION}): upgrade rayflow",
+            f"{path} was written by a newer rayflow (schema {version}, this one knows {SCHEMA_VERSION}):"
+            " upgrade rayflow",
             path=str(path),
             schema_version=version,
         )
@@ -262,7 +269,8 @@ def _insert_session(
     db: sqlite3.Connection, tenant: str, session_id: str, user_id: str, now_us: int, last: int, metadata: dict[str, Any]
 ) -> None:
     db.execute(
-        "insert into sessions (tenant, session_id, user_id, created_us, updated_us, last_seq, metadata) values (?,?,?,?,?,?,?)",
+        "insert into sessions (tenant, session_id, user_id, created_us, updated_us, last_seq, metadata)"
+        " values (?,?,?,?,?,?,?)",
         (tenant, session_id, user_id, now_us, now_us, last, _encode(metadata).decode()),
     )
 

@@ -1,7 +1,7 @@
 """Frames: what goes over a connection, and how bytes become frames again.
 
-A frame is a 4-byte big-endian length and one msgpack array. The body is one of the message types that `rayflow.messages`
-lists; anything else fails to decode, so a frame from a peer can never run code.
+A frame is a 4-byte big-endian length and one msgpack array. The body is one of the message types that
+`rayflow.messages` lists; anything else fails to decode, so a frame from a peer can never run code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Kind(IntEnum):
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True):
-    """`id` pairs an ask with its reply or cancellation. `timeout_s`: time the asker still gives. `text`: handshake data."""
+    """`id` pairs an ask with its reply or cancellation. `timeout_s`: time the asker still gives. `text`: handshake
+    data."""
 
     kind: int
     id: int = 0

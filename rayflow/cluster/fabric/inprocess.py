@@ -1,7 +1,7 @@
 """The fabric inside one process: the same interface, no bytes. All actors share one object.
 
-Messages are frozen structs, so they are passed by reference. Delivery is still asynchronous: a handler never runs inside
-the call that told or asked it.
+Messages are frozen structs, so they are passed by reference. Delivery is still asynchronous: a handler never runs
+inside the call that told or asked it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """One connection between two processes, carrying all their messages both ways.
 
 Writes of one event-loop tick leave in one system call. Asks are paired with replies by id; when the connection breaks,
-every pending ask fails at once with `PeerLost`, and handlers that work for the lost peer are cancelled, except for messages
-that survive their caller.
+every pending ask fails at once with `PeerLost`, and handlers that work for the lost peer are cancelled, except for
+messages that survive their caller.
 
-Handshake: both sides say hello with a nonce; the dialler proves first that it knows the cluster secret, then the listener.
-A proof is an HMAC over the prover's role and both nonces, so it can neither be replayed nor reflected.
+Handshake: both sides say hello with a nonce; the dialler proves first that it knows the cluster secret, then the
+listener. A proof is an HMAC over the prover's role and both nonces, so it can neither be replayed nor reflected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 from rayflow.cluster.fabric.frames import MAX_FRAME_BYTES, PROTOCOL_VERSION, Frame, Kind, Splitter, encode
 from rayflow.cluster.fabric.mailroom import Mailroom
@@ -68,6 +68,7 @@ class Link(asyncio.Protocol):
         self._serving: dict[int, asyncio.Task[Payload]] = {}
         self._survivors: set[int] = set()
         self._lost: str | None = None
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         self._patience = self._loop.call_later(HANDSHAKE_S, self._give_up)
 
     # --- for the fabric ---
@@ -123,15 +124,15 @@ class Link(asyncio.Protocol):
         for number, task in self._serving.items():
             if number not in self._survivors:
                 task.cancel()
+        self.ended.set_result(None)
         self._closed(self)
 
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast(asyncio.Transport, transport)
         hello = Frame(Kind.HELLO, text=(str(PROTOCOL_VERSION), self._own, self._nonce))
-        transport.write(encode(hello))  # type: ignore[attr-defined]
+        self._transport.write(encode(hello))
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -64,8 +64,7 @@ class SocketFabric:
         for dial in list(self._dials):
             dial.cancel()
         await asyncio.gather(*self._dials, return_exceptions=True)
-        while self._all:
-            await asyncio.sleep(0)
+        await asyncio.gather(*(link.ended for link in self._all))
         kind, _, where = self.endpoint.partition(":")
         if kind == "unix":
             Path(where).unlink(missing_ok=True)

@@ -32,9 +32,10 @@ CALLS = st.lists(st.fixed_dictionaries({"id": VALUES, "type": WORDS, "function":
 FIELDS = {"content": VALUES | PARTS, "tool_calls": VALUES | CALLS, "tool_call_id": VALUES, "name": VALUES}
 ROLES = st.sampled_from(["system", "user", "assistant", "tool", "function"])
 MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES}, optional=FIELDS), max_size=3)
+ASK = [{"role": "user", "content": "hi"}]
 COMPLETIONS = st.builds(
     lambda base, more: {**more, **base},
-    st.fixed_dictionaries({"model": st.just("team"), "messages": MESSAGES}),
+    st.fixed_dictionaries({"model": st.just("team"), "messages": MESSAGES | st.just(ASK)}),
     objects(*ChatCompletionRequest.__struct_fields__),
 )
 CHATS = st.builds(lambda text, more: {"message": text, **more}, st.text(), objects(*ChatRequest.__struct_fields__))

@@ -60,6 +60,11 @@ async def test_key_and_url_come_from_the_environment_where_the_file_has_none() -
     assert await endpoint(own, env=env) == ("a", "https://own.test/v1", "sk-own")
 
 
+async def test_a_password_in_the_url_is_not_shown() -> None:
+    config = ModelConfig(name="a", provider="openai", base_url="http://me:secret@localhost:9/v1")
+    assert (await endpoint(config))[1] == "http://localhost:9/v1"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.9.9.9"])
 async def test_a_loopback_endpoint_needs_no_key(host: str) -> None:
     config = ModelConfig(name="a", provider="openai", base_url=f"http://{host}:9/v1")

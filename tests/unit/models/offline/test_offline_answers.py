@@ -91,7 +91,7 @@ def test_a_question_that_shares_one_common_word_is_not_answered() -> None:
     assert SELF in say("I fly to Paris.", "ok", "What is the weather forecast in Paris tomorrow?")
 
 
-@pytest.mark.parametrize("told", ["My order is late.", "Hi, I am Anna", "Yes, there is smoke.", "It broke"])
+@pytest.mark.parametrize("told", ["My order is late.", "Hi, I am Anna Berg", "Yes, there is smoke.", "It broke"])
 def test_a_statement_is_noted(told: str) -> None:
     assert say(told).startswith("Noted: ")
 
