@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/-]{0,254}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,254}")
 
 
 def new_run_id() -> str:

@@ -9,26 +9,25 @@ it joins the next one, while runs that need no coordinator go on.
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import uvicorn
-from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rayflow.api.http import create_app
-from rayflow.app.children import die_with_parent
+from rayflow.api.problems import answer
+from rayflow.api.web import WebServer, listen
+from rayflow.app.children import end_with_parent, take_stdout
 from rayflow.app.logs import to_file
 from rayflow.app.system import Attached, attach
-from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import Unavailable
+from rayflow.ids import new_run_id
 
-BACKLOG = 2048
 REJOIN_S = 0.2
 JOIN_S = 2.0
 
@@ -43,66 +42,31 @@ class Door:
         if self.app is not None:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await _closed(scope["path"])(scope, receive, send)
+            await _closed(scope["path"], send)
 
 
-def _closed(path: str) -> Response:
+async def _closed(path: str, send: Send) -> None:
     if path == "/healthz":
-        return JSONResponse({"status": "ok"})
-    message = "the workflow is starting: try again shortly"
-    if path.startswith("/v1/"):
-        body: dict[str, object] = {
-            "error": {"message": message, "type": "server_error", "param": None, "code": Unavailable.slug}
-        }
-        media_type = "application/json"
+        status, headers, body = 200, [(b"content-type", b"application/json")], b'{"status":"ok"}'
     else:
-        body = {
-            "type": f"urn:rayflow:problem:{Unavailable.slug}",
-            "title": Unavailable.title,
-            "status": 503,
-            "detail": message,
-            "error_code": Unavailable.error_code,
-        }
-        media_type = "application/problem+json"
-    return JSONResponse(body, 503, {"retry-after": "1"}, media_type)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on a port that several processes may share."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-    sock.listen(BACKLOG)
-    sock.setblocking(False)
-    return sock
-
-
-def server(app: ASGIApp, drain_s: float) -> uvicorn.Server:
-    """The HTTP server, the same for ingress processes and for `serve --in-process`."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=round(drain_s),
-        )
-    )
+        starting = Unavailable("the workflow is starting: try again shortly", retry_after_s=1)
+        status, headers, body = answer(starting, path, new_run_id())
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class Ingress:
-    def __init__(self, run_dir: Path, index: int) -> None:
+    """`say` tells the parent process when this one is ready."""
+
+    def __init__(self, run_dir: Path, index: int, say: Callable[[dict[str, Any]], None]) -> None:
         self._run_dir = run_dir
+        self._say = say
         self._address = f"ingress/{index}"
         self._door = Door()
 
     async def run(self, sock: socket.socket) -> None:
         """Serve until SIGTERM."""
-        web = server(self._door, 30.0)
+        web = WebServer(self._door, 30.0)
         serving = asyncio.create_task(web.serve(sockets=[sock]))
         joining = asyncio.create_task(self._stay_joined(web))
         await asyncio.wait({serving, joining}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,7 +76,7 @@ class Ingress:
         with suppress(asyncio.CancelledError):
             await joining
 
-    async def _stay_joined(self, web: uvicorn.Server) -> None:
+    async def _stay_joined(self, web: WebServer) -> None:
         while True:
             try:
                 member, client = await attach(self._run_dir, self._address, "ingress", patience_s=JOIN_S)
@@ -123,12 +87,12 @@ class Ingress:
             lost = asyncio.Event()
             member.fabric.on_lost(lambda endpoint, lost=lost: lost.set() if "coordinator" in endpoint else None)  # type: ignore[misc]
             self._door.app = create_app(client)
-            _say_ready(self._address)
+            self._say({"ready": self._address})
             await self._until_lost(member, lost)
 
-    def _configure(self, config: WorkflowConfig, web: uvicorn.Server) -> None:
+    def _configure(self, config: WorkflowConfig, web: WebServer) -> None:
         to_file(Path(config.storage.state), self._address, config.monitoring.log_level)
-        web.config.timeout_graceful_shutdown = round(config.processing.drain_s)
+        web.drain_s = config.processing.drain_s
 
     async def _until_lost(self, member: Attached, lost: asyncio.Event) -> None:
         try:
@@ -141,18 +105,12 @@ class Ingress:
         self._door.app = None
 
 
-def _say_ready(address: str) -> None:
-    sys.stdout.write(json.dumps({"ready": address, "at": SYSTEM_CLOCK.wall_us()}) + "\n")
-    sys.stdout.flush()
-
-
 def main() -> None:
     import uvloop
 
     parent, run_dir, index, host, port = sys.argv[1:]
-    die_with_parent(int(parent))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(Ingress(Path(run_dir), int(index)).run(listen(host, int(port))))
+    end_with_parent(int(parent))
+    uvloop.run(Ingress(Path(run_dir), int(index), take_stdout()).run(listen(host, int(port))))
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ async def open_configured(
             await member.leave()
             await member.close()
         return
-    with owned(folder) as run_dir:
-        write_run_file(folder, RunFile(os.getpid(), str(run_dir), config.name, in_process=in_process))
-        system: System = InProcessSystem(config) if in_process else RaySystem(config, run_dir, address)
+    with owned(folder) as mine:
+        write_run_file(folder, RunFile(os.getpid(), str(mine.run_dir), config.name, in_process=in_process))
+        system: System = InProcessSystem(config) if in_process else RaySystem(config, mine.run_dir, address)
         async with system:
             client = await system.client(name)
             try:

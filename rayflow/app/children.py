@@ -1,6 +1,7 @@
 """Child processes of a command: they never outlive their parent, and Ctrl-C reaches only the parent.
 
-The kernel kills a child when its parent dies (PR_SET_PDEATHSIG), so not even `kill -9` of the parent leaves one behind.
+The kernel signals a child when its parent dies (PR_SET_PDEATHSIG), so not even `kill -9` of the parent leaves one
+behind.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,30 @@ log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int) -> None:
-    """Called first thing in a child: SIGKILL when the parent ends. Linux only; elsewhere the parent stops its
+def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Called first thing in a child: this signal when the parent dies. Linux only; elsewhere the parent must stop its
     children."""
     if sys.platform != "linux":
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
 
 
+def take_stdout() -> Callable[[dict[str, Any]], None]:
+    """Called in a child: stdout becomes the way to say JSON lines to the parent; what libraries print goes to
+    stderr."""
+    own = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(line: dict[str, Any]) -> None:
+        own.write(json.dumps(line) + "\n")
+
+    return say
+
+
 async def spawn(
-    module: str, *arguments: str, stdin: bytes | None = None, stderr: Path | None = None
+    module: str, *arguments: str, stdin: bytes | None = None, stderr: Path | None = None, pass_fds: Sequence[int] = ()
 ) -> asyncio.subprocess.Process:
     """Start `python -m MODULE PARENT_PID ARGUMENTS`; its stdout is a pipe. `stdin` is written and closed; `stderr` is
     a file to append to, ours by default."""
@@ -51,6 +64,7 @@ async def spawn(
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=errors,
+        pass_fds=pass_fds,
         start_new_session=True,
     )
     if errors is not None:

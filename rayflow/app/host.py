@@ -9,13 +9,13 @@ arguments are visible to everybody); one JSON line on stdout says that the syste
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rayflow.app.children import die_with_parent
+from rayflow.app.children import end_with_parent, take_stdout
 from rayflow.app.logs import to_file
 from rayflow.app.system import RaySystem
 from rayflow.config.schema import WorkflowConfig
@@ -23,7 +23,7 @@ from rayflow.config.transfer import restore
 from rayflow.errors import Exit, WorkflowError
 
 
-async def run(config: WorkflowConfig, run_dir: Path, address: str | None) -> int:
+async def run(config: WorkflowConfig, run_dir: Path, address: str | None, say: Callable[[dict[str, Any]], None]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     system = RaySystem(config, run_dir, address)
@@ -32,32 +32,28 @@ async def run(config: WorkflowConfig, run_dir: Path, address: str | None) -> int
             # Ray sets handlers of its own while it starts; ours must come after.
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            _say({"ready": system.status.timeline})
+            say({"ready": system.status.timeline})
             asked = asyncio.create_task(stop.wait())
             await asyncio.wait({asked, system.lost}, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             if not stop.is_set():
-                _say({"error": f"the system was lost: {system.lost.result()}", "slug": "unavailable"})
+                say({"error": f"the system was lost: {system.lost.result()}", "slug": "unavailable"})
                 return Exit.DEPENDENCY
     except WorkflowError as error:
-        _say({"error": error.message, "slug": error.slug})
+        say({"error": error.message, "slug": error.slug})
         return Exit.DEPENDENCY
     return Exit.PARTIAL if system.left else Exit.OK
-
-
-def _say(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
 
 
 def main() -> None:
     import uvloop
 
     parent, run_dir, *address = sys.argv[1:]
-    die_with_parent(int(parent))
+    end_with_parent(int(parent), signal.SIGTERM)
+    say = take_stdout()
     config = restore(sys.stdin.buffer.read())
     to_file(Path(config.storage.state), "host", config.monitoring.log_level)
-    sys.exit(uvloop.run(run(config, Path(run_dir), address[0] if address else None)))
+    sys.exit(uvloop.run(run(config, Path(run_dir), address[0] if address else None, say)))
 
 
 if __name__ == "__main__":

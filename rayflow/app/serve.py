@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rayflow.app.children import Keeper, spawn
-from rayflow.app.state import RunFile, owned, write_run_file
+from rayflow.app.state import Owned, RunFile, owned, write_run_file
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import dump
 from rayflow.errors import BY_SLUG, ConfigurationError, Exit, Unavailable, WorkflowError
@@ -103,19 +103,19 @@ class Serve:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         state = Path(self._config.storage.state)
-        with reserve(self._host, self._port) as holder, owned(state) as run_dir:
+        with reserve(self._host, self._port) as holder, owned(state) as mine:
             address = Address(self._host, holder.getsockname()[1])
-            write_run_file(state, RunFile(os.getpid(), str(run_dir), self._config.name, address.url))
-            return await self._keep(run_dir, address)
+            write_run_file(state, RunFile(os.getpid(), str(mine.run_dir), self._config.name, address.url))
+            return await self._keep(mine, address)
 
-    async def _keep(self, run_dir: Path, address: Address) -> int:
+    async def _keep(self, mine: Owned, address: Address) -> int:
         host = Keeper(
-            "the host process", lambda: self._start_host(run_dir), lambda line: self._host_said(line, address), RESTARTS
+            "the host process", lambda: self._start_host(mine), lambda line: self._host_said(line, address), RESTARTS
         )
         ingress = [
             Keeper(
                 f"ingress/{i}",
-                lambda i=i: spawn(INGRESS_MODULE, str(run_dir), str(i), address.host, str(address.port)),  # type: ignore[misc]
+                lambda i=i: spawn(INGRESS_MODULE, str(mine.run_dir), str(i), address.host, str(address.port)),  # type: ignore[misc]
                 lambda line: self._ingress_said(line, address),
                 RESTARTS,
             )
@@ -134,12 +134,13 @@ class Serve:
             raise failure
         return Exit.PARTIAL if any(codes) else Exit.OK
 
-    async def _start_host(self, run_dir: Path) -> asyncio.subprocess.Process:
-        """Ray writes to the host's stderr as it likes: that goes to a file."""
+    async def _start_host(self, mine: Owned) -> asyncio.subprocess.Process:
+        """The host shares the lock: when this process is killed, the folder is free only after the host has drained.
+        Ray writes to the host's stderr as it likes, so that goes to a file."""
         errors = Path(self._config.storage.state) / "logs" / "host.err"
         errors.parent.mkdir(exist_ok=True)
-        arguments = (str(run_dir), *filter(None, [self._ray_address]))
-        return await spawn(HOST_MODULE, *arguments, stdin=dump(self._config), stderr=errors)
+        arguments = (str(mine.run_dir), *filter(None, [self._ray_address]))
+        return await spawn(HOST_MODULE, *arguments, stdin=dump(self._config), stderr=errors, pass_fds=(mine.lock,))
 
     def _host_said(self, line: dict[str, Any], address: Address) -> None:
         if "error" in line:

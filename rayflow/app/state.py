@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from rayflow.cluster.fabric.sockets import private_folder
 from rayflow.errors import StorageError, Unavailable
+
+DYING_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,18 @@ def run_folder(state: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"rayflow-{os.getuid()}" / digest
 
 
+@dataclass(frozen=True)
+class Owned:
+    """`run_dir`: the fresh run folder. `lock`: descriptor of the lock; a process that inherits it shares the
+    ownership."""
+
+    run_dir: Path
+    lock: int
+
+
 @contextmanager
-def owned(state: Path) -> Iterator[Path]:
-    """Own the state folder for as long as the context lasts; yields the fresh run folder with a new secret in it.
+def owned(state: Path) -> Iterator[Owned]:
+    """Own the state folder for as long as the context lasts, with a fresh run folder and a new secret in it.
 
     Raises `Unavailable` when another system owns it, `StorageError` when it cannot be written.
     """
@@ -54,14 +66,7 @@ def owned(state: Path) -> Iterator[Path]:
         message = f"cannot use the state folder {state}: {error.strerror}; choose another one with --state"
         raise StorageError(message, path=str(state)) from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Unavailable(
-                f"the state folder {state} is in use by {_holder(state)}: stop that one (rayflow stop)"
-                " or choose another folder with --state",
-                path=str(state),
-            ) from None
+        _take(lock.fileno(), state)
         run_dir = run_folder(state)
         shutil.rmtree(run_dir, ignore_errors=True)
         private_folder(run_dir.parent)
@@ -70,10 +75,38 @@ def owned(state: Path) -> Iterator[Path]:
         secret.touch(mode=0o600)
         secret.write_bytes(secrets.token_bytes(32))
         try:
-            yield run_dir
+            yield Owned(run_dir, lock.fileno())
         finally:
             (state / "run.json").unlink(missing_ok=True)
             shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _take(lock: int, state: Path) -> None:
+    """Take the lock. A system whose parent was killed drains for a moment; it is waited for."""
+    until = time.monotonic() + DYING_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            run = read_run_file(state)
+            if run is None or _alive(run.pid) or time.monotonic() > until:
+                raise Unavailable(
+                    f"the state folder {state} is in use by {_name(run)}: stop that one (rayflow stop)"
+                    " or choose another folder with --state",
+                    path=str(state),
+                ) from None
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_run_file(state: Path, run: RunFile) -> None:
@@ -95,6 +128,7 @@ def read_run_file(state: Path) -> RunFile | None:
     return None
 
 
-def _holder(state: Path) -> str:
-    run = read_run_file(state)
-    return f"process {run.pid}" + (f" ({run.url})" if run.url else "") if run else "another process"
+def _name(run: RunFile | None) -> str:
+    if run is None:
+        return "another process"
+    return f"process {run.pid}" + (f" ({run.url})" if run.url else "")

@@ -19,11 +19,65 @@ from rayflow.policies.text import words
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _COMMON = frozenset(
-    (
-        "a an and are as at be but by can could do does for from has have how i if in is it its me my of on "
-        "or our please so that the their them then there these they this to us was we were what when where "
-        "which who why will with would you your"
-    ).split()  # noqa: SIM905: a list of fifty words reads better as a sentence
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "can",
+        "could",
+        "do",
+        "does",
+        "for",
+        "from",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "is",
+        "it",
+        "its",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "our",
+        "please",
+        "so",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "us",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+    ]
 )
 
 

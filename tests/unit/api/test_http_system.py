@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,6 +12,16 @@ from api_doubles import ScriptedClient, config, in_memory
 
 from rayflow.api.catalogue import NO_LANGUAGE_MODEL
 from rayflow.api.http import create_app
+from rayflow.api.problems import (
+    BodyTooSlow,
+    HeadersInvalid,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    UnsupportedParameter,
+)
+from rayflow.errors import BY_SLUG
+
+DOCS = Path(__file__).parents[3] / "docs" / "api.md"
 
 
 async def test_ready_follows_the_system_and_health_does_not(client: ScriptedClient, http: httpx2.AsyncClient) -> None:
@@ -98,3 +109,15 @@ async def test_the_docs_page_escapes_what_the_workflow_says() -> None:
 async def test_every_answer_has_an_id_of_its_own(http: httpx2.AsyncClient, path: str) -> None:
     ids = {(await http.get(path)).headers["x-request-id"] for _ in range(3)}
     assert len(ids) == 3
+
+
+async def test_the_written_documentation_has_every_route_and_every_error(http: httpx2.AsyncClient) -> None:
+    text = DOCS.read_text()
+    document = (await http.get("/openapi.json")).json()
+    routes = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
+    assert set(re.findall(r"^\| `((?:GET|POST|DELETE) [^`]+)`", text, re.MULTILINE)) == routes
+    own = (HeadersInvalid, UnsupportedMediaType, UnsupportedParameter, MethodNotAllowed, BodyTooSlow)
+    expected = {cls.slug: cls.status for cls in (*BY_SLUG.values(), *own)}
+    rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{3}) \|", text, re.MULTILINE)
+    written = {slug: int(status) for slugs, status in rows for slug in re.findall(r"`([a-z-]+)`", slugs)}
+    assert written == expected

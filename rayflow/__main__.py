@@ -1,0 +1,5 @@
+"""`python -m rayflow`."""
+
+from rayflow.cli import main
+
+main()
