@@ -11,7 +11,6 @@ import sys
 import typer
 
 from rayflow.cli import batch, config, doctor, init, model, query, serve, version
-from rayflow.cli.exits import report
 
 app = typer.Typer(
     name="rayflow",
@@ -29,4 +28,6 @@ def main() -> None:
     try:
         app()
     except Exception as error:
+        from rayflow.cli.exits import report
+
         sys.exit(report(error))

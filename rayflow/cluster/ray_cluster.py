@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,10 @@ from rayflow.cluster.ray_backend import create
 from rayflow.errors import Unavailable
 from rayflow.runtime.roster import COORDINATOR
 
+REACH_S = 5.0
 OBJECT_STORE_BYTES = 128 << 20
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Ray replaces 127.0.0.1 by the machine's outer address; the rest of the loopback range it leaves alone."""
 
 
 class RayCluster:
@@ -44,24 +49,37 @@ class RayCluster:
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self._address is None:
+                self._use_own_token()
                 ray.init(
                     address="local",
                     num_cpus=max(self._expected, os.cpu_count() or 1),
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
-                    _node_ip_address="127.0.0.1",
+                    _node_ip_address=LOOPBACK,
                     _temp_dir=str(self._run_dir / "r"),
                     **common,
                 )
             else:
+                _reach(self._address)
                 ray.init(address=self._address, **common)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             where = f"the Ray cluster at {self._address}" if self._address else "a local Ray"
             hint = "; is it running, and is RAY_AUTH_MODE=token set where it asks for a token?" if self._address else ""
             raise Unavailable(
                 f"cannot start or join {where}: {str(error).strip() or type(error).__name__}{hint}"
             ) from error
         self._coordinator = create(Boot(COORDINATOR, "coordinator", 0, str(self._run_dir), builders), self._namespace)
+
+    def _use_own_token(self) -> None:
+        """A token for this cluster alone, readable by this user alone: the one Ray would write has mode 0644. A mode or
+        token that the user set is left as it is."""
+        if any(name.startswith("RAY_AUTH_") for name in os.environ):
+            return
+        token = self._run_dir / "ray_token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
 
     async def coordinator_lost(self) -> str:
         """Wait until the coordinator dies; returns why."""
@@ -79,3 +97,10 @@ class RayCluster:
             with suppress(ray.exceptions.RayError):
                 ray.kill(self._coordinator)
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raises OSError at once where nothing listens: Ray itself would try for minutes, deaf to cancellation."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.rpartition("//")[2], int(port)), REACH_S).close()

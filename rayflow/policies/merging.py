@@ -18,6 +18,7 @@ from rayflow.messages import Joined, Part
 from rayflow.policies.text import words
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_LIST_MARK = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
 _COMMON = frozenset(
     [
         "a",
@@ -116,12 +117,11 @@ def join(strategy: str, question: str, parts: Sequence[Part], max_chars: int, at
         raise ExecutionError("no agent answered: " + "; ".join(f"{a}: {e}" for a, e in failed.items()), failed=failed)
     scores = {part.agent: score(question, part.text) for part in good}
     if strategy == "best_response":
-        good = [max(good, key=lambda part: scores[part.agent].total)]
-        text = good[0].text
+        best = max(good, key=lambda part: scores[part.agent].total)
+        text, used = best.text, [best.agent]
     else:
-        text = merge(good, max_chars, attribution)
+        text, used = merge(good, max_chars, attribution)
     rate = 1 - len(failed) / len(parts)
-    used = [part.agent for part in good]
     return Joined(
         text=text,
         strategy=strategy,
@@ -136,27 +136,45 @@ def join(strategy: str, question: str, parts: Sequence[Part], max_chars: int, at
     )
 
 
-def merge(parts: Sequence[Part], max_chars: int, attribution: bool) -> str:
-    """All answers under their agents' names; a sentence that an earlier part already said is left out."""
+def merge(parts: Sequence[Part], max_chars: int, attribution: bool) -> tuple[str, list[str]]:
+    """All answers under their agents' names, and the names; a sentence that an earlier part already said is left out,
+    and so is an agent who has said nothing else."""
     said: set[tuple[str, ...]] = set()
-    blocks = []
+    text, agents = "", []
     for part in parts:
-        kept = []
-        for line in part.text.strip().splitlines():
-            sentences = [s for s in _SENTENCE_END.split(line) if not s.strip() or tuple(words(s)) not in said]
-            if sentences or not line.strip():
-                kept.append(" ".join(sentences))
-        said.update(tuple(words(s)) for line in kept for s in _SENTENCE_END.split(line))
-        body = "\n".join(kept).strip()
-        if body:
-            blocks.append(f"**{part.agent}**: {body}" if attribution and len(parts) > 1 else body)
-    return cut("\n\n".join(blocks), max_chars)
+        body = _new(part.text, said)
+        if body and len(text) < max_chars:
+            agents.append(part.agent)
+            name = f"**{part.agent}**: " if attribution and len(parts) > 1 else ""
+            text += ("\n\n" if text else "") + name + body
+    return cut(text, max_chars), agents
+
+
+def _new(text: str, said: set[tuple[str, ...]]) -> str:
+    """The text without sentences in `said`, to which its own are added. Fenced code stays whole, and what has no words
+    (a rule, a table's border) is no sentence."""
+    kept: list[str] = []
+    own: set[tuple[str, ...]] = set()
+    fenced = False
+    for line in text.strip().splitlines():
+        fence = line.lstrip().startswith("```")
+        if fence or fenced or not line.strip():
+            fenced ^= fence
+            kept.append(line)
+            continue
+        mark = found[0] if (found := _LIST_MARK.match(line)) else ""
+        sentences = [(s, tuple(words(s))) for s in _SENTENCE_END.split(line[len(mark) :])]
+        new = [s for s, spoken in sentences if not spoken or spoken not in said]
+        own.update(spoken for _, spoken in sentences)
+        if new:
+            kept.append(mark + " ".join(new))
+    said |= own
+    return "\n".join(kept).strip()
 
 
 def cut(text: str, max_chars: int) -> str:
     """At most `max_chars` characters, ending at the end of a sentence where one lies in the last third."""
     if len(text) <= max_chars:
         return text
-    head = text[:max_chars]
-    ends = [m.start() for m in _SENTENCE_END.finditer(head)]
-    return head[: ends[-1]] if ends and ends[-1] > max_chars * 2 // 3 else head
+    ends = [m.start() for m in _SENTENCE_END.finditer(text[: max_chars + 1])]
+    return text[: ends[-1] if ends and ends[-1] > max_chars * 2 // 3 else max_chars]

@@ -16,8 +16,7 @@ def owner(key: str, nodes: Sequence[str]) -> str:
         return nodes[0]
     if not nodes:
         raise ValueError("no node to own the key")
-    data = key.encode()
-    return max(nodes, key=lambda node: blake2b(data, digest_size=8, key=node.encode()[:64]).digest())
+    return max(nodes, key=lambda node: blake2b(f"{node}\0{key}".encode(), digest_size=8).digest())
 
 
 def shard_addresses(shards: int) -> list[str]:

@@ -52,6 +52,7 @@ class RoutingPolicy:
         self._config = config
         self._names = tuple(agent.name for agent in agents)
         self._default = config.default_agent or self._names[0]
+        self._specialists = frozenset(agent.name for agent in agents if agent.type == "specialist")
         self._rules = [(rule, _Phrases.of(rule.keywords)) for rule in config.rules]
         self._capabilities = [(agent.name, _Phrases.of(agent.capabilities)) for agent in agents]
         self._delegation = {
@@ -86,9 +87,17 @@ class RoutingPolicy:
         if best is None:
             return None
         sure, rule, hits = best
-        targets = tuple(dict.fromkeys([rule.target_agent] if rule.target_agent else rule.target_agents))
+        targets = self._together([rule.target_agent] if rule.target_agent else rule.target_agents)
         label = f"rule {rule.name!r}" if rule.name else "rule"
-        return Decision(targets[: self._config.max_agents_per_request], sure, "keyword", f"{label}: {', '.join(hits)}")
+        return Decision(targets, sure, "keyword", f"{label}: {', '.join(hits)}")
+
+    def _together(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """Who of a rule's targets is asked: the first, and the others beside it unless one of the two answers alone."""
+        first, *others = dict.fromkeys(targets)
+        if first in self._specialists:
+            return (first,)
+        beside = [name for name in others if name not in self._specialists]
+        return (first, *beside)[: self._config.max_agents_per_request]
 
     def _by_capability(self, message: str) -> Decision | None:
         found = [(name, hits) for name, phrases in self._capabilities if (hits := phrases.found(message))]

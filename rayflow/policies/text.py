@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from unicodedata import normalize
 
-_WORD = re.compile(r"[\w+#]+")
+_WORD = re.compile(r"\w[\w+#]*")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words; `+` and `#` belong to a word, so that "C++" and "C#" are not "C"."""
-    return _WORD.findall(text.casefold())
+    """Lower-case words. `+` and `#` belong to the word before them: "C++" and "C#" are not "C", but "#billing" is
+    "billing". An accented letter is the same however it was typed."""
+    return _WORD.findall(normalize("NFC", text).casefold())
 
 
 def padded(text: str) -> str:

@@ -19,6 +19,9 @@ from rayflow.policies.routing import Decision
 
 State = Literal["received", "enriched", "routed", "answered", "finished", "failed", "cancelled"]
 
+UNSEEN_TOKENS = 1 << 20
+"""Numbers left free for a streamed part that failed: only its replica knew how many it used."""
+
 TRANSITIONS: dict[State, frozenset[State]] = {
     "received": frozenset({"enriched", "failed", "cancelled"}),
     "enriched": frozenset({"routed", "failed", "cancelled"}),
@@ -157,6 +160,8 @@ class Run:
 
     def part_failed(self, part: PartState, error: BaseException, now: float, wall_us: int) -> Event:
         part.error = to_info(error)
+        if part.replica and self.request.stream:
+            self.seq += UNSEEN_TOKENS * self._stride
         return self.event(
             "agent.finished",
             wall_us,
@@ -166,7 +171,7 @@ class Run:
             error=part.error.slug,
             error_message=part.error.message,
             queue_ms=part.queue_ms,
-            duration_ms=(now - part.started) * 1000 if part.started else None,
+            duration_ms=(now - part.started) * 1000 if part.replica else None,
         )
 
     def parts_to_join(self) -> list[Part]:
@@ -213,7 +218,10 @@ class Run:
             return Message("assistant", self.joined.text)
         reply = self.parts[0].reply
         assert reply is not None, "answered() comes first"
-        return Message("assistant", reply.text or None, tool_calls=reply.tool_calls or None)
+        # Null content is for bare tool calls: endpoints refuse an assistant message that has neither.
+        return Message(
+            "assistant", reply.text or (None if reply.tool_calls else ""), tool_calls=reply.tool_calls or None
+        )
 
     def finished(self, turn: int, now: float, wall_us: int) -> tuple[RunResult, Event]:
         """The answer is durable as `turn`: the run is over."""

@@ -115,7 +115,7 @@ class Supervisor:
         delay_s = decide(child.deaths, child.spec.restart, now, rng)
         if delay_s is None:
             self._to(child, "parked", now)
-            return []
+            return self._admit(now)
         self._to(child, "waiting", now)
         return [self._spawn(child, now, delay_s)]
 

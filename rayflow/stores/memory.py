@@ -20,6 +20,7 @@ from rayflow.messages import (
     SessionInfo,
     Turn,
 )
+from rayflow.stores.repeat import repeated
 
 Key = tuple[str, str]
 
@@ -49,11 +50,10 @@ class MemoryStore:
         created = session is None
         if session is None:
             session = _Session(SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us))
-        role = request.messages[-1].role if request.messages else ""
-        for turn in reversed(session.turns):
-            if request.run_id and turn.run_id == request.run_id and turn.message.role == role:
-                before = turn.seq - len(request.messages)
-                return Appended(turn.seq, window=_window(session.turns[:before], request.window))
+        if request.run_id:
+            written = [(t.seq, t.message.role) for t in session.turns if t.run_id == request.run_id]
+            if (seq := repeated(written, [m.role for m in request.messages])) is not None:
+                return Appended(seq, window=_window(session.turns[: seq - len(request.messages)], request.window))
         last = len(session.turns)
         if request.expected_seq >= 0 and request.expected_seq != last:
             raise Conflict(

@@ -2,10 +2,8 @@
 
 An fsync costs the same for one turn as for a hundred. Requests therefore queue up in memory; a single writer thread
 takes all of them, applies each in a savepoint of one transaction, commits once, and only then answers. Every answer
-means durable (`synchronous = FULL`). Reads go the same way, which keeps them behind the writes they may depend on.
-
-Repeating an append with the same run id and roles writes nothing: it returns what is there, so a caller that does not
-know whether its first try arrived may simply try again.
+means durable (`synchronous = FULL`). Reads go the same way, which keeps them behind the writes they may depend on; when
+the commit fails (a full disk), they are read again and answered all the same.
 """
 
 from __future__ import annotations
@@ -14,10 +12,11 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from errno import ENOSPC
 from importlib.resources import files
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,20 +33,25 @@ from rayflow.messages import (
     SessionInfo,
     Turn,
 )
+from rayflow.stores.repeat import repeated
 
 SCHEMA_VERSION = 1
 MAX_BATCH = 512
 """Most requests of one commit: bounds how long the first of them waits."""
 REPEAT_SPAN = 64
-"""How many turns back a repeated append is recognised; a session has one writer, so a repeat follows its first try
-closely."""
+"""How many turns back, before its own length, a repeated append is recognised; a session has one writer, so a repeat
+follows its first try closely."""
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_metadata = msgspec.json.Decoder(dict[str, Any]).decode
 
-_Job = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]
+
+class _Job(NamedTuple):
+    run: Callable[[sqlite3.Connection], Any]
+    answer: asyncio.Future[Any]
+    reads: bool
 
 
 class SqliteStore:
@@ -66,7 +70,11 @@ class SqliteStore:
         opened: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._work, args=(opened,), name="sqlite-writer", daemon=True)
         self._thread.start()
-        await opened
+        try:
+            await opened
+        except WorkflowError:
+            self._thread = None
+            raise
 
     async def append(self, request: AppendTurns, now_us: int) -> Appended:
         return await self._submit(lambda db: _append(db, request, now_us))
@@ -75,26 +83,26 @@ class SqliteStore:
         return await self._submit(lambda db: _create(db, request, now_us))
 
     async def get(self, request: GetSession) -> SessionInfo:
-        return await self._submit(lambda db: _info(db, request.tenant, request.session_id))
+        return await self._submit(lambda db: _info(db, request.tenant, request.session_id), reads=True)
 
     async def history(self, request: GetHistory) -> History:
-        return await self._submit(lambda db: _history(db, request))
+        return await self._submit(lambda db: _history(db, request), reads=True)
 
     async def delete(self, request: DeleteSession) -> None:
         await self._submit(lambda db: _delete(db, request))
 
     async def close(self) -> None:
         """Finish what was submitted and close the file."""
-        if self._thread is not None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
             self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+            await asyncio.to_thread(thread.join)
 
-    async def _submit(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def _submit(self, job: Callable[[sqlite3.Connection], T], *, reads: bool = False) -> T:
         if self._thread is None or self._loop is None:
             raise StorageError("the session store is closed", path=str(self._path))
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put((job, answer))
+        self._jobs.put(_Job(job, answer, reads))
         return await answer
 
     # --- in the writer thread ---
@@ -110,8 +118,7 @@ class SqliteStore:
         while running:
             batch, running = self._take()
             if batch:
-                results = self._commit(db, batch)
-                self._answer(results)
+                self._answer(self._commit(db, batch))
         db.close()
 
     def _answer(self, results: list[_Result]) -> None:
@@ -130,34 +137,46 @@ class SqliteStore:
         return batch, False
 
     def _commit(self, db: sqlite3.Connection, batch: list[_Job]) -> list[_Result]:
-        results: list[_Result] = []
         try:
             db.execute("begin immediate")
-            for job, answer in batch:
-                results.append((answer, *self._apply(db, job)))
+            results = [_apply(db, job) for job in batch]
             db.execute("commit")
         except sqlite3.Error as error:
             if db.in_transaction:
                 db.execute("rollback")
             # Nothing of this batch is durable, so nobody may hear otherwise, not even those whose own statements
             # worked.
-            failure = _translate(error, self._path)
-            return [(answer, None, failure) for _, answer in batch]
+            return [self._again(db, job) if job.reads else (job.answer, None, self._fault(error)) for job in batch]
         self.commits += 1
         return results
 
-    def _apply(
-        self, db: sqlite3.Connection, job: Callable[[sqlite3.Connection], Any]
-    ) -> tuple[Any, WorkflowError | None]:
-        """One request inside the batch's transaction. Jobs check before they write, so one that raises has written
-        nothing."""
+    def _again(self, db: sqlite3.Connection, job: _Job) -> _Result:
+        """A read that shared its batch with a write that failed."""
         try:
-            return job(db), None
-        except WorkflowError as error:
-            return None, error
+            return job.answer, job.run(db), None
+        except Exception as error:
+            return job.answer, None, self._fault(error) if isinstance(error, sqlite3.Error) else error
+
+    def _fault(self, error: Exception) -> WorkflowError:
+        return _translate(error, self._path)
 
 
-_Result = tuple["asyncio.Future[Any]", Any, "WorkflowError | None"]
+_Result = tuple["asyncio.Future[Any]", Any, "Exception | None"]
+
+
+def _apply(db: sqlite3.Connection, job: _Job) -> _Result:
+    """One request inside the batch's transaction. What one request is refused for, or breaks on, is its own affair;
+    only an error of the database is everybody's."""
+    db.execute("savepoint job")
+    try:
+        result: _Result = (job.answer, job.run(db), None)
+    except sqlite3.Error:
+        raise
+    except Exception as error:
+        db.execute("rollback to job")
+        result = (job.answer, None, error)
+    db.execute("release job")
+    return result
 
 
 def _settle(results: list[_Result]) -> None:
@@ -173,7 +192,8 @@ def _settle(results: list[_Result]) -> None:
 def _translate(error: Exception, path: Path) -> WorkflowError:
     if isinstance(error, WorkflowError):
         return error
-    if "full" in str(error):
+    code = error.sqlite_errorcode if isinstance(error, sqlite3.Error) else getattr(error, "errno", None)
+    if code in (sqlite3.SQLITE_FULL, ENOSPC):
         return StorageFull(f"no space left for sessions at {path}: free some space; nothing was lost", path=str(path))
     return StorageError(f"session store {path}: {error}", path=str(path))
 
@@ -181,12 +201,20 @@ def _translate(error: Exception, path: Path) -> WorkflowError:
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, isolation_level=None, cached_statements=64, check_same_thread=False)
+    try:
+        _prepare(db, path, synchronous)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path, synchronous: str) -> None:
     db.execute("pragma journal_mode = wal")
     db.execute(f"pragma synchronous = {synchronous}")
     db.execute("pragma busy_timeout = 5000")
     version = db.execute("pragma user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        db.close()
         raise StorageError(
             f"{path} was written by a newer rayflow (schema {version}, this one knows {SCHEMA_VERSION}):"
             " upgrade rayflow",
@@ -195,7 +223,6 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
         )
     db.executescript(files("rayflow.stores").joinpath("sql/sqlite_schema.sql").read_text())
     db.execute(f"pragma user_version = {SCHEMA_VERSION}")
-    return db
 
 
 def _head(db: sqlite3.Connection, tenant: str, session_id: str) -> int | None:
@@ -208,10 +235,10 @@ def _head(db: sqlite3.Connection, tenant: str, session_id: str) -> int | None:
 def _append(db: sqlite3.Connection, request: AppendTurns, now_us: int) -> Appended:
     tenant, session_id = request.tenant, request.session_id
     head = _head(db, tenant, session_id)
-    if head and request.run_id and request.messages:
-        repeated = _written(db, request, head)
-        if repeated is not None:
-            return Appended(repeated, window=_tail(db, request, repeated - len(request.messages)))
+    if head and request.run_id:
+        seq = repeated(_written(db, request, head), [message.role for message in request.messages])
+        if seq is not None:
+            return Appended(seq, window=_tail(db, request, seq - len(request.messages)))
     last = head or 0
     if request.expected_seq >= 0 and request.expected_seq != last:
         raise Conflict(
@@ -239,13 +266,13 @@ def _append(db: sqlite3.Connection, request: AppendTurns, now_us: int) -> Append
     return Appended(last, created=head is None, window=window)
 
 
-def _written(db: sqlite3.Connection, request: AppendTurns, head: int) -> int | None:
-    """The last number this very append got earlier, or None when it was not made."""
-    (seq,) = db.execute(
-        "select max(seq) from turns where tenant = ? and session_id = ? and seq > ? and run_id = ? and role = ?",
-        (request.tenant, request.session_id, head - REPEAT_SPAN, request.run_id, request.messages[-1].role),
-    ).fetchone()
-    return cast("int | None", seq)
+def _written(db: sqlite3.Connection, request: AppendTurns, head: int) -> list[tuple[int, str]]:
+    """Number and role of what the session has of this run, oldest first."""
+    since = head - REPEAT_SPAN - len(request.messages)
+    return db.execute(
+        "select seq, role from turns where tenant = ? and session_id = ? and seq > ? and run_id = ? order by seq",
+        (request.tenant, request.session_id, since, request.run_id),
+    ).fetchall()
 
 
 def _tail(db: sqlite3.Connection, request: AppendTurns, upto: int) -> list[Turn]:
