@@ -110,12 +110,17 @@ class ModelRequest(msgspec.Struct, frozen=True):
 
 
 class ModelChunk(msgspec.Struct, frozen=True):
-    """One piece of a streamed answer. The last one of a stream carries `finish_reason`, and `usage` where known."""
+    """What arrived of a streamed answer at once: `pieces` of text as the model cut them, mostly tokens. The last
+    chunk of a stream carries `finish_reason`, and `usage` where known."""
 
-    text: str = ""
+    pieces: tuple[str, ...] = ()
     tool_calls: tuple[ToolCallDelta, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class ModelReply(msgspec.Struct, frozen=True):

@@ -105,12 +105,16 @@ class CancelRun(Payload, frozen=True, tag=True):
 
 
 class Token(Payload, frozen=True, omit_defaults=True, tag=True):
-    """A piece of an agent's answer, told to the run's client directly by the replica."""
+    """Pieces of an agent's answer as the model cut them, told to the run's client directly by the replica."""
 
     run_id: str
     seq: int
     agent: str
-    text: str
+    pieces: list[str]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
 
 class Progress(Payload, frozen=True, tag=True):

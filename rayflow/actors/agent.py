@@ -101,8 +101,8 @@ class Agent:
         stream = self._model.stream(request)
         try:
             async for chunk in stream:
-                if chunk.text:
-                    answer.add(chunk.text)
+                if chunk.pieces:
+                    answer.add(chunk.pieces)
                 for delta in chunk.tool_calls:
                     answer.add_tool_call(delta)
                 answer.finish_reason = chunk.finish_reason or answer.finish_reason
@@ -157,10 +157,10 @@ class Answer:
     def last_seq(self) -> int:
         return self._call.seq_start + (self.sent - 1) * self._call.seq_step if self.sent else 0
 
-    def add(self, text: str) -> None:
-        self._pieces.append(text)
-        self._unsent.append(text)
-        self._unsent_chars += len(text)
+    def add(self, pieces: tuple[str, ...]) -> None:
+        self._pieces += pieces
+        self._unsent += pieces
+        self._unsent_chars += sum(map(len, pieces))
         if self.first_at is None:
             self.first_at = self._clock.now()
             self.flush()
@@ -179,8 +179,8 @@ class Answer:
         if self._unsent:
             call = self._call
             seq = call.seq_start + self.sent * call.seq_step
-            self._tell(call.client, Token(call.run_id, seq, call.agent, "".join(self._unsent)))
-            self._unsent.clear()
+            self._tell(call.client, Token(call.run_id, seq, call.agent, self._unsent))
+            self._unsent = []
             self._unsent_chars = 0
             self.sent += 1
 

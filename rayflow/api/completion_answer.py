@@ -104,8 +104,9 @@ class ChunkEncoder:
         self._sent: list[str] = []
 
     def token(self, token: Token) -> bytes:
-        piece = self._text(token.text)
-        return piece if self._opened else self._open() + piece
+        """A chunk for each piece: clients see tokens as the model cut them, however they travelled."""
+        chunks = b"".join([self._text(piece) for piece in token.pieces])
+        return chunks if self._opened else self._open() + chunks
 
     def progress(self, event: Event) -> bytes:
         return b""

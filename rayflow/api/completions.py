@@ -47,7 +47,7 @@ class ChatCompletions:
             stream=bool(body.stream),
             new_session=new_session,
             channel="chat",
-            system_prompt=prompt,
+            instructions=prompt,
             metadata=metadata,
         )
         timeout = timeout_s(exchange.headers)

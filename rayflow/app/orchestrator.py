@@ -92,9 +92,9 @@ class Orchestrator:
         sent = ""
         async for item in client.stream(self._request(message, user_id, session_id, client.address)):
             match item:
-                case Token(text=text):
-                    sent += text
-                    yield text
+                case Token():
+                    sent += item.text
+                    yield item.text
                 case RunResult():
                     if rest := item.content.removeprefix(sent):
                         yield rest

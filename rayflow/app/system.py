@@ -19,6 +19,7 @@ from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.cluster.fabric.sockets import SocketFabric
 from rayflow.cluster.inprocess import InProcessBackend
 from rayflow.cluster.member import Member, coordinator_entry, read_secret, socket_path
+from rayflow.cluster.ray_token import use_own_token
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import dump, restore
 from rayflow.errors import Unavailable, WorkflowError
@@ -101,6 +102,8 @@ class RaySystem(System):
         self._address = address
 
     async def __aenter__(self) -> Self:
+        if self._address is None:
+            use_own_token(self._run_dir)
         from rayflow.cluster.ray_cluster import RayCluster
 
         fabric = SocketFabric(socket_path(self._run_dir, f"driver-{os.getpid()}", 0), read_secret(self._run_dir))

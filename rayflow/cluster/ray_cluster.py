@@ -49,7 +49,6 @@ class RayCluster:
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self._address is None:
-                self._use_own_token()
                 ray.init(
                     address="local",
                     num_cpus=max(self._expected, os.cpu_count() or 1),
@@ -69,17 +68,6 @@ class RayCluster:
                 f"cannot start or join {where}: {str(error).strip() or type(error).__name__}{hint}"
             ) from error
         self._coordinator = create(Boot(COORDINATOR, "coordinator", 0, str(self._run_dir), builders), self._namespace)
-
-    def _use_own_token(self) -> None:
-        """A token for this cluster alone, readable by this user alone: the one Ray would write has mode 0644. A mode or
-        token that the user set is left as it is."""
-        if any(name.startswith("RAY_AUTH_") for name in os.environ):
-            return
-        token = self._run_dir / "ray_token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
 
     async def coordinator_lost(self) -> str:
         """Wait until the coordinator dies; returns why."""

@@ -121,6 +121,9 @@ class ModelConfig(Section):
     """OpenAI organisation id."""
     project: str | None = None
     """OpenAI project id."""
+    lane: Literal["fast", "sdk"] = "fast"
+    """openai only. fast: rayflow's own HTTP client. sdk: the openai package's, several times slower, for what only it
+    can do."""
     headers: Annotated[dict[str, str], Field(json_schema_extra={"writeOnly": True})] = {}
     """Further HTTP headers of each call; their values are treated as secrets."""
     knowledge: str | None = None

@@ -44,6 +44,7 @@ def build(config: ModelConfig, replica: int = 0, env: Mapping[str, str] = os.env
         project=config.project,
         headers=config.headers,
         timeouts=config.timeouts,
+        lane=config.lane,
     )
 
 

@@ -1,41 +1,44 @@
 """A model behind an OpenAI-compatible endpoint.
 
-The openai package keeps what it is good at: transport, authentication, proxies, TLS. The hot path is ours: the
-request is encoded once by msgspec and passed to the SDK's public `post` as bytes, and the raw answer is decoded by
-`wire`. That costs a tenth of `chat.completions.create`, whose walk over the parameters grows with the history and
-whose stream parser builds objects per token (docs/performance.md). The SDK never retries; the agent does, by policy,
-where it can see the deadline.
+The openai package keeps what it is good at: addresses, authentication, headers, variants. The hot path is ours: the
+request is encoded once by msgspec, carried by one of two lanes (`lanes`), and the raw answer is decoded by `wire`. That
+costs a fraction of `chat.completions.create`, whose walk over the parameters grows with the history and whose stream
+parser builds objects per token (docs/performance.md). The SDK never retries; the agent does, by policy, where it can
+see the deadline.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import cast
+from typing import Literal
 
-import aiohttp
 import httpx2
 import msgspec
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient
+from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest
 from rayflow.config.schema import Timeouts
 from rayflow.errors import ModelError, ModelTimeout
 from rayflow.models.deadlines import Deadlines, Late, Phase
+from rayflow.models.lanes import (
+    BROKEN,
+    IDLE_CONNECTION_S,
+    MAX_CONNECTIONS,
+    Answer,
+    FastLane,
+    Lane,
+    NoAnswer,
+    SdkLane,
+)
 from rayflow.models.sse import MAX_STREAM_BYTES, SSEDecoder, StreamTooLarge
 from rayflow.models.upstream import Upstream, error_message
 from rayflow.models.wire import StreamedAnswer, read_completion
 
-MAX_CONNECTIONS = 10_000
-"""The agent's own limit (replicas.max_in_flight) is the one that counts; the pool must never be a hidden second one."""
-IDLE_CONNECTION_S = 4.0
-"""Below the 5 s after which common servers close an idle connection, so that a request does not meet a closing one."""
 TRAILER_S = 2.0
 """How long usage and `[DONE]` are waited for after the finish reason."""
 DRAIN_S = 0.1
 """How long the end of the body is waited for after `[DONE]`; a connection read to its end can be used again."""
-
-_BROKEN = (httpx2.HTTPError, aiohttp.ClientError, OSError)
 
 
 class OpenAIEndpoint:
@@ -51,11 +54,12 @@ class OpenAIEndpoint:
         project: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts | None = None,
+        lane: Literal["fast", "sdk"] = "fast",
     ) -> None:
         self._model = model
         self._timeouts = timeouts or Timeouts()
         limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_CONNECTION_S)
-        self._sdk = AsyncOpenAI(
+        sdk = AsyncOpenAI(
             api_key=api_key,
             base_url=base_url,
             organization=organization,
@@ -65,7 +69,8 @@ class OpenAIEndpoint:
             timeout=httpx2.Timeout(None, connect=self._timeouts.connect_s),
             http_client=DefaultAioHttpClient(limits=limits, follow_redirects=False),
         )
-        shown = str(self._sdk.base_url.copy_with(userinfo=b"")).rstrip("/")  # errors show it, so without a password
+        self._lane: Lane = FastLane(sdk, self._timeouts.connect_s) if lane == "fast" else SdkLane(sdk)
+        shown = str(sdk.base_url.copy_with(userinfo=b"")).rstrip("/")  # errors show it, so without a password
         self._upstream = Upstream(model, shown, api_key)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
@@ -77,12 +82,12 @@ class OpenAIEndpoint:
             try:
                 answer = await deadlines.within("total", _read(response))
             finally:
-                await response.aclose()
+                await response.close()
         except Late as late:
             raise self._upstream.fault(ModelTimeout, str(late), phase=late.phase) from None
         except StreamTooLarge as error:
             raise self._upstream.fault(ModelError, str(error)) from None
-        except _BROKEN as error:
+        except BROKEN as error:
             what = f"the connection broke in the middle of the answer ({type(error).__name__})"
             raise self._upstream.fault(ModelError, what) from error
         return read_completion(answer, self._upstream, len(body))
@@ -97,22 +102,22 @@ class OpenAIEndpoint:
             try:
                 await self._require_events(response, deadlines)
                 events = SSEDecoder()
-                async with aclosing(response.aiter_bytes()) as reads:
+                async with aclosing(response.reads()) as reads:
                     while read := await _next_read(reads, answer, deadlines):
                         if chunk := answer.take(events.feed(read)):
                             yield chunk
             finally:
-                await response.aclose()
+                await response.close()
         except Late as late:
             raise self._upstream.fault(ModelTimeout, str(late), phase=late.phase, partial=answer.partial) from None
         except StreamTooLarge as error:
             raise answer.incomplete(str(error)) from None
-        except _BROKEN as error:
+        except BROKEN as error:
             raise answer.incomplete(f"the connection broke in mid-stream ({type(error).__name__})") from error
         yield answer.end()
 
     async def close(self) -> None:
-        await self._sdk.close()
+        await self._lane.close()
 
     def _encode(self, request: ModelRequest, stream: bool) -> bytes:
         params = {
@@ -125,28 +130,23 @@ class OpenAIEndpoint:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return msgspec.json.encode(body)
 
-    async def _send(self, body: bytes, deadlines: Deadlines, phase: Phase) -> httpx2.Response:
-        """The answer's head; its body is read by the caller, who must close it."""
+    async def _send(self, body: bytes, deadlines: Deadlines, phase: Phase) -> Answer:
+        """The head of a good answer; its body is read by the caller, who must close it."""
         try:
-            return await deadlines.within(phase, self._post(body))
-        except APIStatusError as error:
-            answer = error.response
-            raise self._upstream.status_fault(error.status_code, answer.headers, answer.content) from None
-        except (APIConnectionError, *_BROKEN) as error:
-            raise self._upstream.connection_fault(error, self._timeouts.connect_s) from error
+            answer = await deadlines.within(phase, self._lane.send(body))
+        except NoAnswer as error:
+            raise self._upstream.connection_fault(error, self._timeouts.connect_s) from error.__cause__
+        if 200 <= answer.status < 300:
+            return answer
+        try:
+            said = await deadlines.within(phase, _read(answer))
+        except (StreamTooLarge, *BROKEN):
+            said = b""
+        finally:
+            await answer.close()
+        raise self._upstream.status_fault(answer.status, answer.headers, said)
 
-    async def _post(self, body: bytes) -> httpx2.Response:
-        """The SDK hands a raw response on as it is, unread, whatever its types say about streams."""
-        stream = self._sdk.post(
-            "/chat/completions",
-            content=body,
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=AsyncStream[object],
-        )
-        return cast(httpx2.Response, await stream)
-
-    async def _require_events(self, response: httpx2.Response, deadlines: Deadlines) -> None:
+    async def _require_events(self, response: Answer, deadlines: Deadlines) -> None:
         kind = response.headers.get("content-type", "no content type")
         if kind.startswith("text/event-stream"):
             return
@@ -166,15 +166,15 @@ async def _next_read(reads: AsyncGenerator[bytes, None], answer: StreamedAnswer,
         return await deadlines.within("between_tokens" if answer.started else "first_token", anext(reads, b""))
     try:
         return await deadlines.within("between_tokens", anext(reads, b""), DRAIN_S if answer.done else TRAILER_S)
-    except (Late, *_BROKEN):
+    except (Late, *BROKEN):
         return b""
 
 
-async def _read(response: httpx2.Response) -> bytes:
+async def _read(response: Answer) -> bytes:
     """The whole body. Raises `StreamTooLarge`."""
     parts: list[bytes] = []
     size = 0
-    async with aclosing(response.aiter_bytes()) as reads:
+    async with aclosing(response.reads()) as reads:
         async for read in reads:
             parts.append(read)
             size += len(read)

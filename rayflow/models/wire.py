@@ -139,7 +139,7 @@ class StreamedAnswer:
         return self._finish_reason is not None
 
     def take(self, events: list[bytes]) -> ModelChunk | None:
-        """What the events of one read add to the answer, as one piece. Raises `ModelIncomplete`, `ModelError`."""
+        """What the events of one read add to the answer. Raises `ModelIncomplete`, `ModelError`."""
         texts: list[str] = []
         calls: list[ToolCallDelta] = []
         for data in events:
@@ -147,7 +147,7 @@ class StreamedAnswer:
                 self.done = True
                 break
             self._event(data, texts, calls)
-        return ModelChunk("".join(texts), tuple(calls)) if texts or calls else None
+        return ModelChunk(tuple(texts), tuple(calls)) if texts or calls else None
 
     def end(self) -> ModelChunk:
         """The last chunk. Raises `ModelIncomplete` where the stream ended without a finish reason."""

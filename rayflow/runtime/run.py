@@ -219,9 +219,8 @@ class Run:
         reply = self.parts[0].reply
         assert reply is not None, "answered() comes first"
         # Null content is for bare tool calls: endpoints refuse an assistant message that has neither.
-        return Message(
-            "assistant", reply.text or (None if reply.tool_calls else ""), tool_calls=reply.tool_calls or None
-        )
+        text = None if reply.tool_calls and not reply.text else reply.text
+        return Message("assistant", text, tool_calls=reply.tool_calls or None)
 
     def finished(self, turn: int, now: float, wall_us: int) -> tuple[RunResult, Event]:
         """The answer is durable as `turn`: the run is over."""

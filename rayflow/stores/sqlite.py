@@ -192,8 +192,7 @@ def _settle(results: list[_Result]) -> None:
 def _translate(error: Exception, path: Path) -> WorkflowError:
     if isinstance(error, WorkflowError):
         return error
-    code = error.sqlite_errorcode if isinstance(error, sqlite3.Error) else getattr(error, "errno", None)
-    if code in (sqlite3.SQLITE_FULL, ENOSPC):
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == ENOSPC:
         return StorageFull(f"no space left for sessions at {path}: free some space; nothing was lost", path=str(path))
     return StorageError(f"session store {path}: {error}", path=str(path))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -46,6 +47,8 @@ def error(status: str, message: str, extra: str = "") -> bytes:
 
 class FaultServer:
     def __init__(self, scripts: dict[str, bytes | Script]) -> None:
+        self.lane: Literal["fast", "sdk"] = "fast"
+        """The lane of the clients that tests make for this server."""
         self._scripts = scripts
         self._connections: set[asyncio.Task[None]] = set()
         self.requests: list[tuple[str, dict[str, object]]] = []

@@ -47,9 +47,12 @@ async def _serving(behaviour: Behaviour) -> AsyncIterator[str]:
         await task
 
 
-@pytest.fixture(params=["offline", "endpoint"])
+@pytest.fixture(params=["offline", "fast", "sdk"])
 async def client(request: pytest.FixtureRequest, model_server: str) -> AsyncIterator[ModelClient]:
-    made = OfflineModel() if request.param == "offline" else OpenAIEndpoint("any", api_key=KEY, base_url=model_server)
+    if request.param == "offline":
+        made: ModelClient = OfflineModel()
+    else:
+        made = OpenAIEndpoint("any", api_key=KEY, base_url=model_server, lane=request.param)
     yield made
     await made.close()
 
@@ -249,14 +252,16 @@ SCRIPTS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-async def faults() -> AsyncIterator[FaultServer]:
+@pytest.fixture(params=["fast", "sdk"])
+async def faults(request: pytest.FixtureRequest) -> AsyncIterator[FaultServer]:
+    """Every fault is met on both lanes."""
     async with FaultServer(SCRIPTS) as server:
+        server.lane = request.param
         yield server
 
 
 async def stream_of(faults: FaultServer, script: str, timeouts: Timeouts | None = None) -> list[ModelChunk]:
-    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url(script), timeouts=timeouts)
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url(script), lane=faults.lane, timeouts=timeouts)
     try:
         return await chunks_of(endpoint, ask("Hello?"))
     finally:
@@ -264,7 +269,7 @@ async def stream_of(faults: FaultServer, script: str, timeouts: Timeouts | None 
 
 
 async def reply_of(faults: FaultServer, script: str, deadline_s: float | None = None) -> ModelReply:
-    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url(script))
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url(script), lane=faults.lane)
     try:
         return await endpoint.complete(ask("Hello?", deadline_s=deadline_s))
     finally:
@@ -332,7 +337,7 @@ async def test_a_connection_dropped_before_the_answer_is_an_error_and_no_timeout
 async def test_a_refused_connection_is_an_error_and_no_timeout(faults: FaultServer) -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=f"http://127.0.0.1:{port}/v1")
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=f"http://127.0.0.1:{port}/v1", lane=faults.lane)
     with pytest.raises(ModelError, match="no answer") as raised:
         await endpoint.complete(ask("Hello?"))
     assert type(raised.value) is ModelError
@@ -378,7 +383,7 @@ async def test_tool_call_deltas_are_passed_on_in_order(faults: FaultServer) -> N
 
 
 async def test_closing_the_generator_closes_the_upstream_call(faults: FaultServer) -> None:
-    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url("endless"))
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url("endless"), lane=faults.lane)
     chunks = endpoint.stream(ask("Hello?"))
     await anext(chunks)
     assert not faults.client_left.is_set()
@@ -388,7 +393,7 @@ async def test_closing_the_generator_closes_the_upstream_call(faults: FaultServe
 
 
 async def test_cancelling_a_call_closes_the_upstream_call(faults: FaultServer) -> None:
-    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url("silent"))
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url("silent"), lane=faults.lane)
     call = asyncio.create_task(endpoint.complete(ask("Hello?")))
     await faults.asked.wait()
     call.cancel()
@@ -449,7 +454,12 @@ async def test_a_server_error_may_be_retried(faults: FaultServer, script: str, s
 
 async def test_the_request_is_what_openai_expects(faults: FaultServer) -> None:
     endpoint = OpenAIEndpoint(
-        "m", api_key=KEY, base_url=faults.url("fine"), organization="org-1", headers={"x-team": "blue"}
+        "m",
+        api_key=KEY,
+        base_url=faults.url("fine"),
+        lane=faults.lane,
+        organization="org-1",
+        headers={"x-team": "blue"},
     )
     await chunks_of(endpoint, ask("Hello?", params=ModelParams(temperature=0.5, stop=["x"])))
     await endpoint.close()

@@ -53,7 +53,7 @@ class OfflineModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         reply = self.reply(request)
         for piece in tokens.pieces(reply.text):
-            yield ModelChunk(piece)
+            yield ModelChunk((piece,))
         for index, call in enumerate(reply.tool_calls):
             yield ModelChunk(tool_calls=(ToolCallDelta(index, call.id, call.function.name, call.function.arguments),))
         yield ModelChunk(finish_reason=reply.finish_reason, usage=reply.usage)

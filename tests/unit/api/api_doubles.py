@@ -81,7 +81,7 @@ def hello(run: RunRequest) -> list[Step]:
 
 
 def tokens(run: RunRequest, *texts: str, agent: str = "billing") -> list[Step]:
-    return [Token(run.run_id, seq, agent, text) for seq, text in enumerate(texts, 3)]
+    return [Token(run.run_id, seq, agent, [text]) for seq, text in enumerate(texts, 3)]
 
 
 def routed(run: RunRequest) -> Progress:

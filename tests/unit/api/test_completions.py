@@ -184,7 +184,7 @@ async def test_the_request_becomes_a_run(client: ScriptedClient, http: httpx2.As
     assert answer.status_code == 200
     [run] = client.runs
     assert (run.session_id, run.new_session, run.user_id, run.channel) == ("s-1", False, "ann@example.com", "chat")
-    assert run.system_prompt == "Be brief.\n\nBe kind."
+    assert run.instructions == "Be brief.\n\nBe kind."
     assert [message.role for message in run.messages] == ["user", "assistant", "tool", "user"]
     assert run.messages[0] == Message("user", "hi", name="ann")
     assert run.metadata == {"shop": "berlin"}

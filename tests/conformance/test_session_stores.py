@@ -1,0 +1,239 @@
+"""One contract, every session store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayflow.chat import FunctionCall, Message, ToolCall
+from rayflow.errors import Conflict, NotFound
+from rayflow.messages import Appended, AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, History
+from rayflow.runtime.ports import SessionStore
+from rayflow.stores.memory import MemoryStore
+from rayflow.stores.sqlite import SqliteStore
+
+NOW_US = 1_790_000_000_000_000
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
+    made: SessionStore = MemoryStore(1000) if request.param == "memory" else SqliteStore(tmp_path / "s" / "0.sqlite")
+    await made.open()
+    yield made
+    await made.close()
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def assistant(text: str) -> Message:
+    return Message("assistant", text)
+
+
+async def append(
+    store: SessionStore, *messages: Message, session: str = "s", now_us: int = NOW_US, **more: Any
+) -> Appended:
+    return await store.append(AppendTurns(more.pop("tenant", "t"), session, list(messages), **more), now_us)
+
+
+async def history(store: SessionStore, session: str = "s", tenant: str = "t", **more: Any) -> History:
+    return await store.history(GetHistory(tenant, session, **more))
+
+
+async def texts(store: SessionStore, **more: Any) -> list[str]:
+    return [turn.message.text for turn in (await history(store, **more)).turns]
+
+
+async def test_turns_are_numbered_from_one_and_come_back_in_order(store: SessionStore) -> None:
+    first = await append(store, user("one"), user("two"), run_id="r1", user_id="ada")
+    second = await append(store, assistant("three"), run_id="r1", agent="billing", now_us=NOW_US + 5)
+    assert (first.last_seq, first.created, second.last_seq, second.created) == (2, True, 3, False)
+    found = await history(store)
+    assert [(t.seq, t.message.role, t.message.text, t.run_id, t.agent) for t in found.turns] == [
+        (1, "user", "one", "r1", ""),
+        (2, "user", "two", "r1", ""),
+        (3, "assistant", "three", "r1", "billing"),
+    ]
+    assert [turn.created_us for turn in found.turns] == [NOW_US, NOW_US, NOW_US + 5]
+    assert {turn.status for turn in found.turns} == {"complete"}
+    info = found.info
+    assert (info.session_id, info.tenant, info.user_id, info.turns) == ("s", "t", "ada", 3)
+    assert (info.created_us, info.updated_us) == (NOW_US, NOW_US + 5)
+
+
+async def test_a_message_comes_back_whole(store: SessionStore) -> None:
+    messages = [
+        Message("user", [{"type": "text", "text": "look \x00 é 🎉"}, {"type": "image_url", "image_url": {"url": "x"}}]),
+        Message("assistant", None, tool_calls=[ToolCall("c1", FunctionCall("f", '{"a": 1}'))]),
+        Message("tool", "", tool_call_id="c1", name="f"),
+        Message("assistant", "", refusal="no"),
+    ]
+    await append(store, *messages)
+    assert [turn.message for turn in (await history(store)).turns] == messages
+
+
+async def test_an_unknown_session_is_not_found(store: SessionStore) -> None:
+    for request in (
+        store.get(GetSession("t", "none")),
+        store.history(GetHistory("t", "none")),
+        store.delete(DeleteSession("t", "none")),
+    ):
+        with pytest.raises(NotFound) as caught:
+            await request
+        assert caught.value.details == {"kind": "session", "id": "none"}
+
+
+async def test_history_is_read_in_pages(store: SessionStore) -> None:
+    await append(store, *(user(str(i)) for i in range(1, 8)))
+    assert await texts(store, limit=3) == ["1", "2", "3"]
+    assert await texts(store, after=3, limit=3) == ["4", "5", "6"]
+    assert await texts(store, after=6, limit=3) == ["7"]
+    assert await texts(store, after=7) == []
+    assert await texts(store, after=100) == []
+    assert (await history(store, after=100)).info.turns == 7
+
+
+async def test_the_tail_is_the_last_turns_oldest_first(store: SessionStore) -> None:
+    await append(store, *(user(str(i)) for i in range(1, 8)))
+    assert await texts(store, tail=True, limit=3) == ["5", "6", "7"]
+    assert await texts(store, tail=True, limit=3, after=6) == ["7"]
+    assert await texts(store, tail=True, limit=100) == [str(i) for i in range(1, 8)]
+
+
+async def test_the_window_is_what_was_there_before_the_append(store: SessionStore) -> None:
+    assert (await append(store, user("1"), window=5)).window == []
+    await append(store, user("2"), user("3"))
+    window = (await append(store, user("4"), window=2)).window
+    assert [(turn.seq, turn.message.text) for turn in window] == [(2, "2"), (3, "3")]
+    assert [turn.seq for turn in (await append(store, user("5"), window=100)).window] == [1, 2, 3, 4]
+    assert (await append(store, user("6"))).window == []
+
+
+async def test_an_append_after_another_number_is_a_conflict_and_writes_nothing(store: SessionStore) -> None:
+    await append(store, user("1"), expected_seq=0)
+    with pytest.raises(Conflict, match="at turn 1, not 0") as caught:
+        await append(store, user("2"), expected_seq=0)
+    assert caught.value.details["last_seq"] == 1
+    assert (await append(store, user("2"), expected_seq=1)).last_seq == 2
+    assert await texts(store) == ["1", "2"]
+
+
+async def test_a_session_that_is_expected_to_be_there_is_not_made(store: SessionStore) -> None:
+    with pytest.raises(Conflict):
+        await append(store, user("x"), expected_seq=4)
+    with pytest.raises(NotFound):
+        await store.get(GetSession("t", "s"))
+
+
+async def test_a_repeated_append_returns_what_the_first_one_did(store: SessionStore) -> None:
+    await append(store, user("before"))
+    question = AppendTurns("t", "s", [user("a"), user("b")], run_id="r", window=5, expected_seq=1)
+    first = await store.append(question, NOW_US)
+    assert await store.append(question, NOW_US + 1) == first
+    answer = AppendTurns("t", "s", [assistant("c")], run_id="r", window=5, expected_seq=3)
+    answered = await store.append(answer, NOW_US + 2)
+    assert await store.append(question, NOW_US + 3) == first
+    assert await store.append(answer, NOW_US + 4) == answered
+    assert await texts(store) == ["before", "a", "b", "c"]
+
+
+async def test_an_answer_is_written_although_the_question_quotes_the_assistant(store: SessionStore) -> None:
+    """A client may open a session with a whole conversation: its assistant turns are not this run's answer."""
+    asked = [user("a"), assistant("b"), user("c")]
+    await append(store, *asked, run_id="r")
+    assert (await append(store, assistant("d"), run_id="r")).last_seq == 4
+    assert (await append(store, assistant("d"), run_id="r")).last_seq == 4
+    assert (await append(store, *asked, run_id="r")).last_seq == 3
+    assert await texts(store) == ["a", "b", "c", "d"]
+
+
+async def test_a_long_question_is_recognised_when_it_is_repeated(store: SessionStore) -> None:
+    long = [user(str(i)) for i in range(200)]
+    await append(store, *long, run_id="r")
+    await append(store, assistant("x"), run_id="r")
+    assert (await append(store, *long, run_id="r")).last_seq == 200
+    assert (await history(store)).info.turns == 201
+
+
+async def test_appends_without_a_run_are_never_taken_for_repeats(store: SessionStore) -> None:
+    await append(store, user("same"))
+    assert (await append(store, user("same"))).last_seq == 2
+
+
+async def test_runs_are_told_apart(store: SessionStore) -> None:
+    for run in ("r1", "r2"):
+        await append(store, user("same"), run_id=run)
+        await append(store, assistant("same"), run_id=run)
+    assert (await history(store)).info.turns == 4
+
+
+async def test_tenants_do_not_see_each_other(store: SessionStore) -> None:
+    await append(store, user("mine"), tenant="one")
+    await append(store, user("yours"), tenant="two")
+    assert await texts(store, tenant="one") == ["mine"]
+    await store.delete(DeleteSession("one", "s"))
+    assert await texts(store, tenant="two") == ["yours"]
+    with pytest.raises(NotFound):
+        await store.get(GetSession("three", "s"))
+
+
+async def test_a_created_session_is_empty_and_keeps_its_facts(store: SessionStore) -> None:
+    made = await store.create(CreateSession("t", "s", "ada", {"plan": {"tier": 2}}), NOW_US)
+    assert made == await store.get(GetSession("t", "s"))
+    assert (made.turns, made.user_id, made.metadata, made.created_us) == (0, "ada", {"plan": {"tier": 2}}, NOW_US)
+    appended = await append(store, user("1"), expected_seq=0, window=3)
+    assert (appended.last_seq, appended.created, appended.window) == (1, False, [])
+    assert (await store.get(GetSession("t", "s"))).metadata == {"plan": {"tier": 2}}
+
+
+async def test_an_id_that_is_taken_cannot_be_created(store: SessionStore) -> None:
+    await append(store, user("1"))
+    with pytest.raises(Conflict, match="exists already"):
+        await store.create(CreateSession("t", "s"), NOW_US)
+    await store.create(CreateSession("other", "s"), NOW_US)
+
+
+async def test_a_deleted_session_leaves_nothing_and_its_id_begins_anew(store: SessionStore) -> None:
+    await append(store, user("1"), run_id="r")
+    await store.delete(DeleteSession("t", "s"))
+    with pytest.raises(NotFound):
+        await history(store)
+    again = await append(store, user("1"), run_id="r", window=5)
+    assert (again.last_seq, again.created, again.window) == (1, True, [])
+
+
+async def test_writers_of_many_sessions_at_once_keep_their_own_order(store: SessionStore) -> None:
+    async def write(session: str) -> None:
+        for i in range(20):
+            assert (await append(store, user(str(i)), session=session, expected_seq=i)).last_seq == i + 1
+
+    await asyncio.gather(*(write(f"s{n}") for n in range(20)))
+    for n in range(20):
+        assert await texts(store, session=f"s{n}") == [str(i) for i in range(20)]
+
+
+async def test_of_many_writers_that_expect_one_number_one_wins(store: SessionStore) -> None:
+    tries = [append(store, user(str(i)), expected_seq=0) for i in range(10)]
+    outcomes = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(outcome, Conflict) for outcome in outcomes) == 9
+    assert (await history(store)).info.turns == 1
+
+
+@pytest.mark.parametrize("bad", [{"user_id": "\ud800"}, {"run_id": "\ud800"}, {"agent": "\ud800"}])
+async def test_text_that_cannot_be_stored_harms_nobody_else(store: SessionStore, bad: dict[str, str]) -> None:
+    outcomes = await asyncio.gather(
+        append(store, user("1"), session="before"),
+        append(store, user("1"), session="bad", **bad),
+        append(store, user("1"), session="after"),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in (outcomes[0], outcomes[2])] == [Appended, Appended]
+    if isinstance(outcomes[1], Exception):
+        with pytest.raises(NotFound):
+            await history(store, "bad")
+    assert await texts(store, session="after") == ["1"]

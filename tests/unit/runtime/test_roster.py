@@ -1,0 +1,41 @@
+"""The configuration as child specs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rayflow.config.schema import WorkflowConfig
+from rayflow.runtime.roster import agent_address, pool_prefix, roster
+
+
+def addresses(**sections: Any) -> list[str]:
+    given: dict[str, Any] = {"name": "team", "agents": [{"name": "a", "replicas": {"min": 2}}, {"name": "b"}]}
+    return [spec.address for spec in roster(WorkflowConfig.model_validate({**given, **sections}))]
+
+
+def test_every_actor_has_a_spec_in_start_order() -> None:
+    assert addresses() == [
+        "eventlog/0", "session/0", "aggregator/0", "agent/a/0", "agent/a/1", "agent/b/0", "router/0",
+    ]  # fmt: skip
+
+
+def test_shards_and_routers_are_as_many_as_configured() -> None:
+    found = addresses(session={"shards": 3}, processing={"routers": 2})
+    assert [a for a in found if a.startswith("session/")] == ["session/0", "session/1", "session/2"]
+    assert found[-2:] == ["router/0", "router/1"]
+
+
+def test_without_an_event_log_there_is_no_actor_for_it() -> None:
+    assert "eventlog/0" not in addresses(monitoring={"event_log": False})
+
+
+def test_phases_never_go_back_and_addresses_are_unique() -> None:
+    config = WorkflowConfig.model_validate({"name": "t", "agents": [{"name": "a"}], "session": {"shards": 4}})
+    specs = roster(config)
+    assert [spec.phase for spec in specs] == sorted(spec.phase for spec in specs)
+    assert len({spec.address for spec in specs}) == len(specs)
+
+
+def test_a_pool_is_found_by_its_prefix_and_not_by_that_of_another() -> None:
+    assert agent_address("a", 3).startswith(pool_prefix("a"))
+    assert not agent_address("ab", 3).startswith(pool_prefix("a"))

@@ -1,0 +1,223 @@
+"""A run's life and its trail: no step out of order, no number twice."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayflow.chat import FunctionCall, Message, ToolCall, Usage
+from rayflow.errors import ModelError, PeerLost, WorkflowError
+from rayflow.events import EVENTS, Event
+from rayflow.messages import AgentReply, Joined, RunRequest
+from rayflow.policies.routing import Decision
+from rayflow.runtime.run import TRANSITIONS, PartState, Run
+
+ORDER = ("received", "enriched", "routed", "answered", "finished")
+
+
+def a_run(*, stream: bool = True) -> Run:
+    request = RunRequest("run_1", "sess_1", [Message("user", "hi")], tenant="t", stream=stream, channel="chat")
+    return Run(request, "team", "router/0", 100.0)
+
+
+def decision(*agents: str) -> Decision:
+    return Decision(agents, 0.8, "keyword", "rule 'x': y")
+
+
+def reply(text: str = "Hello.", last_seq: int = 0, **facts: object) -> AgentReply:
+    return AgentReply(text, "stop", Usage(3, 2), "m", 12.0, ttft_ms=4.0, last_seq=last_seq, **facts)  # type: ignore[arg-type]
+
+
+def routed(run: Run, *agents: str) -> list[Event]:
+    begun = run.begin(1)
+    run.enriched()
+    return [begun, run.routed(decision(*agents), 2)]
+
+
+def started(run: Run, part: PartState) -> Event:
+    return run.part_started(part, f"agent/{part.agent}/0", 0.5, 101.0, 3)
+
+
+def at(state: str) -> Run:
+    """A run in that state."""
+    run = a_run()
+    run.begin(1)
+    steps = {
+        "enriched": run.enriched,
+        "routed": lambda: run.routed(decision("a"), 1),
+        "answered": lambda: (run.part_finished(run.parts[0], reply(), 1), run.answered()),
+        "finished": lambda: run.finished(2, 101.0, 1),
+    }
+    for name in ORDER[1 : ORDER.index(state) + 1]:
+        steps[name]()
+    return run
+
+
+def test_the_table_of_transitions_is_closed_and_ends_somewhere() -> None:
+    assert {state for targets in TRANSITIONS.values() for state in targets} | {"received"} == TRANSITIONS.keys()
+    assert {state for state, targets in TRANSITIONS.items() if not targets} == {"finished", "failed", "cancelled"}
+
+
+@pytest.mark.parametrize("state", ORDER[:-1])
+def test_a_run_may_fail_or_be_cancelled_at_every_step_but_the_last(state: str) -> None:
+    failed = at(state).failed(ModelError("down"), 101.0, 5)
+    assert (failed.kind, failed.status, failed.error, failed.duration_ms) == (
+        "run.finished",
+        "error",
+        "model-failed",
+        1000,
+    )
+    cancelled = at(state).cancelled("client left", 101.0, 5)
+    assert (cancelled.status, cancelled.error_message) == ("cancelled", "client left")
+
+
+@pytest.mark.parametrize("state", ORDER)
+def test_no_step_can_be_taken_out_of_order(state: str) -> None:
+    def enriched(run: Run) -> None:
+        run.enriched()
+
+    def route(run: Run) -> None:
+        run.routed(decision("a"), 1)
+
+    def finish(run: Run) -> None:
+        run.finished(1, 101.0, 1)
+
+    for target, step in (("enriched", enriched), ("routed", route), ("finished", finish)):
+        if target not in TRANSITIONS[state]:  # type: ignore[index]
+            with pytest.raises(WorkflowError, match=f"from {state} to {target}"):
+                step(at(state))
+
+
+def test_an_ended_run_cannot_end_again() -> None:
+    run = at("finished")
+    with pytest.raises(WorkflowError, match="from finished to failed"):
+        run.failed(ModelError("late"), 102.0, 9)
+
+
+def test_every_event_carries_the_runs_identity_and_a_documented_kind() -> None:
+    run = a_run()
+    events = routed(run, "a")
+    events += [started(run, run.parts[0]), run.part_finished(run.parts[0], reply(), 4)]
+    run.answered()
+    events.append(run.finished(2, 101.0, 6)[1])
+    assert {event.kind for event in events} <= EVENTS.keys()
+    assert {(e.run_id, e.session_id, e.tenant, e.workflow, e.channel) for e in events} == {
+        ("run_1", "sess_1", "t", "team", "chat")
+    }
+
+
+def test_the_result_of_one_agent_is_its_answer() -> None:
+    run = a_run()
+    routed(run, "a")
+    started(run, run.parts[0])
+    run.part_finished(run.parts[0], reply("Hi.", last_seq=6), 4)
+    run.answered()
+    assert run.answer() == Message("assistant", "Hi.")
+    result, event = run.finished(2, 103.0, 6)
+    assert (result.content, result.agents, result.streamed, result.turn) == ("Hi.", ["a"], "a", 2)
+    assert result.duration_ms == 3000
+    assert event.ttft_ms == 1004
+    assert result.last_seq == event.seq == 8
+    assert result.usage == Usage(3, 2)
+
+
+def test_the_result_of_several_agents_is_what_was_joined() -> None:
+    run = a_run()
+    routed(run, "a", "b")
+    for part in run.parts:
+        started(run, part)
+    run.part_finished(run.parts[0], reply("One."), 4)
+    run.part_failed(run.parts[1], ModelError("down"), 102.0, 5)
+    assert [(part.agent, part.text, part.error) for part in run.parts_to_join()] == [
+        ("a", "One.", ""),
+        ("b", "", "down"),
+    ]
+    joined = Joined("One.", "merge", 0.5, ["a"], {"validation_rate": 0.5})
+    run.answered(joined)
+    assert run.aggregated(joined, 0.25, 6).duration_ms == 250
+    result, _ = run.finished(2, 103.0, 7)
+    assert (result.content, result.agents, result.streamed, result.finish_reason) == ("One.", ["a"], "", "stop")
+    assert [(part.agent, part.status, part.error) for part in result.parts] == [
+        ("a", "ok", ""),
+        ("b", "error", "model-failed"),
+    ]
+    assert result.metadata == {"routing": "rule 'x': y", "validation_rate": 0.5}
+
+
+def test_a_bare_tool_call_has_no_content_and_an_empty_answer_has_empty_content() -> None:
+    call = ToolCall("call_1", FunctionCall("f", "{}"))
+    for answer, expected in (
+        (reply("", tool_calls=[call]), Message("assistant", None, tool_calls=[call])),
+        (reply(""), Message("assistant", "")),
+    ):
+        run = a_run()
+        routed(run, "a")
+        run.part_finished(run.parts[0], answer, 4)
+        run.answered()
+        assert run.answer() == expected
+
+
+def test_numbers_without_streams_are_consecutive() -> None:
+    run = a_run(stream=False)
+    events = routed(run, "a")
+    events += [started(run, run.parts[0]), run.part_finished(run.parts[0], reply(), 4)]
+    run.answered()
+    events.append(run.finished(1, 101.0, 1)[1])
+    assert [event.seq for event in events] == [1, 2, 3, 4, 5]
+
+
+def test_tokens_of_one_agent_stand_between_its_start_and_its_end() -> None:
+    run = a_run()
+    routed(run, "a")
+    start = started(run, run.parts[0])
+    first, step = run.token_numbers(run.parts[0])
+    tokens = [first + i * step for i in range(5)]
+    end = run.part_finished(run.parts[0], reply(last_seq=tokens[-1]), 4)
+    assert [start.seq, *tokens, end.seq] == list(range(start.seq, start.seq + 7))
+
+
+@given(st.integers(1, 5), st.integers())
+def test_no_number_is_used_twice_however_parts_interleave(count: int, seed: int) -> None:
+    """Replicas number their tokens by themselves while the router records events; some replicas die with their
+    numbers."""
+    rng = random.Random(seed)
+    run = a_run()
+    router = [event.seq for event in routed(run, *(f"agent{i}" for i in range(count)))]
+    lanes: dict[str, itertools.count[int]] = {}
+    tokens: dict[str, list[int]] = {}
+    waiting, running = list(run.parts), list[PartState]()
+    while waiting or running:
+        act = rng.choice(["start"] * bool(waiting) + ["token", "token", "end", "die"] * bool(running))
+        part = rng.choice(waiting if act == "start" else running)
+        match act:
+            case "start":
+                waiting.remove(part)
+                running.append(part)
+                router.append(started(run, part).seq)
+                lanes[part.agent] = itertools.count(*run.token_numbers(part))
+                tokens[part.agent] = []
+            case "token":
+                tokens[part.agent] += [next(lanes[part.agent]) for _ in range(rng.randint(1, 9))]
+            case "end":
+                running.remove(part)
+                last = tokens[part.agent][-1] if tokens[part.agent] else 0
+                router.append(run.part_finished(part, reply(last_seq=last), 1).seq)
+            case "die":
+                running.remove(part)
+                router.append(run.part_failed(part, PeerLost("gone"), 105.0, 1).seq)
+    if any(part.reply for part in run.parts):
+        joined = Joined("x", "merge", 1.0, []) if count > 1 else None
+        run.answered(joined)
+        if joined:
+            router.append(run.aggregated(joined, 0.1, 1).seq)
+        router.append(run.finished(2, 106.0, 1)[1].seq)
+    else:
+        router.append(run.failed(PeerLost("gone"), 106.0, 1).seq)
+    used = [*router, *itertools.chain(*tokens.values())]
+    assert len(used) == len(set(used))
+    assert router == sorted(router)
+    assert router[-1] == max(used), "the end of a run has its highest number"
