@@ -3,8 +3,8 @@
     python benchmarks/chat.py --bench ../shared/bench --json
     python benchmarks/chat.py --bench ../shared/bench --peers asyncio,rayactors --reps 3
 
-`--bench` is a folder with the fake upstream (upstream.py), the load generator (load.py) and the peers (peer_*.py). Server,
-upstream and load generator share the machine: compare ratios within one run, never figures between machines. Every
+`--bench` is a folder with the fake upstream (upstream.py), the load generator (load.py) and the peers (peer_*.py).
+Server, upstream and load generator share the machine: compare ratios within one run, never figures between machines. Every
 loop is bounded; everything listens on loopback.
 """
 

@@ -97,8 +97,13 @@ class ModelParams(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def over(self, defaults: ModelParams) -> ModelParams:
         """These options, with `defaults` where one is unset."""
+        if self == NO_PARAMS:
+            return defaults
         mine = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         return msgspec.structs.replace(defaults, **mine)
+
+
+NO_PARAMS = ModelParams()
 
 
 class ModelRequest(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
@@ -120,14 +122,15 @@ class FastLane:
         await self._sdk.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        """Within the loop that uses it; the environment's proxies are honoured as the SDK does."""
+        """Within the loop that uses it. The environment's proxy is looked up once: aiohttp would do it for each
+        request, in a thread."""
         connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=IDLE_CONNECTION_S)
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
             timeout=self._timeout,
             read_bufsize=READ_BYTES,
-            trust_env=True,
+            proxy=_proxy(self._url),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         return self._session
@@ -149,3 +152,12 @@ class _FastAnswer:
             self._response.release()
         else:
             self._response.close()
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for this address."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    if parts.hostname and proxy_bypass(parts.hostname):
+        return None
+    return proxies.get(parts.scheme) or proxies.get("all")

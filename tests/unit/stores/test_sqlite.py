@@ -176,6 +176,7 @@ async def test_no_acknowledged_turn_is_lost_when_the_process_is_killed(tmp_path:
             if line.endswith("\n"):
                 session, seq = line.split()
                 acknowledged[session] = max(acknowledged.get(session, 0), int(seq))
+    assert set(acknowledged) == {"s0", "s1", "s2", "s3"}
     db = sqlite3.connect(path)
     assert db.execute("pragma integrity_check").fetchone() == ("ok",)
     db.close()
