@@ -25,6 +25,7 @@ from rayflow.cluster.fabric.sockets import private_folder
 from rayflow.errors import StorageError, Unavailable
 
 DYING_S = 15.0
+GLANCE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,17 @@ def owned(state: Path) -> Iterator[Owned]:
 
 
 def _take(lock: int, state: Path) -> None:
-    """Take the lock. A system whose parent was killed drains for a moment; it is waited for."""
-    until = time.monotonic() + DYING_S
+    """Take the lock. A system whose parent was killed drains for a moment; it is waited for, and so is a command that just
+    looks whether anybody holds the lock."""
+    began = time.monotonic()
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             run = read_run_file(state)
-            if run is None or _alive(run.pid) or time.monotonic() > until:
+            dying = run is not None and not _alive(run.pid)
+            if time.monotonic() - began > (DYING_S if dying else GLANCE_S):
                 raise Unavailable(
                     f"the state folder {state} is in use by {_name(run)}: stop that one (rayflow stop)"
                     " or choose another folder with --state",

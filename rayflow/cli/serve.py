@@ -74,7 +74,8 @@ def _announce(config: WorkflowConfig) -> Callable[[Address, dict[str, float]], N
         )
         key = " -H 'Authorization: Bearer KEY'" if config.security.api_keys else ""
         body = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
-        typer.echo(f"  try: curl -N {address.url}/v1/chat/completions{key} -d '{body}'", err=True)
+        kind = "-H 'Content-Type: application/json'"
+        typer.echo(f"  try: curl -N {address.url}/v1/chat/completions{key} {kind} -d '{body}'", err=True)
 
     return say
 

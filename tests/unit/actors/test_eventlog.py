@@ -159,6 +159,7 @@ async def test_housekeeping_is_done_now_and_then_and_its_failure_stops_nothing()
         log = made(writer, flush_s=0.001, clock=clock)
         await log.start()
         writer.fault = lambda fault=fault: fault
+        await settle()
         clock.advance(eventlog.TIDY_S)
         await until(lambda writer=writer: writer.tidied == 1)
         writer.fault = None
