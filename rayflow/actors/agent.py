@@ -16,6 +16,7 @@ from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
 from rayflow.errors import ModelError, ModelIncomplete
 from rayflow.messages import AgentCall, AgentReply, Payload, Token
+from rayflow.policies.pacing import rest_s
 from rayflow.policies.retry import decide
 from rayflow.runtime.ports import Fabric, Handler, ModelClient
 
@@ -107,6 +108,8 @@ class Agent:
                     answer.add_tool_call(delta)
                 answer.finish_reason = chunk.finish_reason or answer.finish_reason
                 answer.usage = chunk.usage or answer.usage
+                if (pause_s := rest_s(len(self._busy), self._streaming.flush_s)) and answer.finish_reason is None:
+                    await asyncio.sleep(pause_s)
         finally:
             await stream.aclose()
             answer.flush()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from math import inf
 from typing import Literal, TypeVar
 
 from rayflow.config.schema import Timeouts
@@ -32,7 +33,11 @@ _PHASES: dict[Phase, str] = {
 
 
 class Deadlines:
-    """Starts counting when it is made. `deadline_s`: the request's own limit in seconds, or None."""
+    """Starts counting when it is made. `deadline_s`: the request's own limit in seconds, or None.
+
+    One timer serves a whole call: a token only moves the time at which it is due, and the timer looks at that when it
+    goes off. A timer per token would cost more than the token.
+    """
 
     def __init__(self, limits: Timeouts, deadline_s: float | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -42,8 +47,12 @@ class Deadlines:
         self._between_tokens_s = limits.between_tokens_s
         self._total_at = started + self._total_s
         self._first_token_at = started + limits.first_token_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = inf
+        self._waiting: asyncio.Task[object] | None = None
+        self._expired = False
 
-    async def within(self, phase: Phase, work: Awaitable[T], at_most_s: float = float("inf")) -> T:
+    async def within(self, phase: Phase, work: Awaitable[T], at_most_s: float = inf) -> T:
         """Await `work` for as long as `phase` allows, and never longer than `at_most_s`. Raises `Late`."""
         now = self._loop.time()
         match phase:
@@ -55,11 +64,35 @@ class Deadlines:
                 ends_at, limit_s = self._total_at, self._total_s
         if self._total_at < ends_at:
             phase, ends_at, limit_s = "total", self._total_at, self._total_s
-        timer = asyncio.timeout_at(min(ends_at, now + at_most_s))
+        task = self._waiting = asyncio.current_task()
+        self._expect(min(ends_at, now + at_most_s))
         try:
-            async with timer:
-                return await work
-        except TimeoutError:
-            if timer.expired():
+            return await work
+        except asyncio.CancelledError:
+            if self._expired and task is not None and task.uncancel() == 0:
                 raise Late(phase, limit_s) from None
-            raise  # a timeout of the transport's own
+            raise
+        finally:
+            self._due, self._waiting, self._expired = inf, None, False
+
+    def close(self) -> None:
+        """The call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expect(self, due: float) -> None:
+        self._due = due
+        if self._timer is None or self._timer.when() > due:
+            self.close()
+            self._timer = self._loop.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiting is None:
+            return
+        if self._loop.time() < self._due:
+            self._timer = self._loop.call_at(self._due, self._look)
+        else:
+            self._expired = True
+            self._waiting.cancel()

@@ -143,9 +143,17 @@ class _FastAnswer:
         self.headers: Mapping[str, str] = response.headers
 
     async def reads(self) -> AsyncGenerator[bytes, None]:
+        """While the caller is busy or rests, the socket is not read: what arrives meanwhile comes in one read."""
         content = self._response.content
         while read := await content.readany():
+            connection = self._response.connection
+            if connection is None or connection.protocol is None:
+                yield read
+                continue
+            connection.protocol.pause_reading()
             yield read
+            if connection.protocol is not None:
+                connection.protocol.resume_reading()
 
     async def close(self) -> None:
         if self._response.content.at_eof():

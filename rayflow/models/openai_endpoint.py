@@ -90,6 +90,8 @@ class OpenAIEndpoint:
         except BROKEN as error:
             what = f"the connection broke in the middle of the answer ({type(error).__name__})"
             raise self._upstream.fault(ModelError, what) from error
+        finally:
+            deadlines.close()
         return read_completion(answer, self._upstream, len(body))
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
@@ -114,6 +116,8 @@ class OpenAIEndpoint:
             raise answer.incomplete(str(error)) from None
         except BROKEN as error:
             raise answer.incomplete(f"the connection broke in mid-stream ({type(error).__name__})") from error
+        finally:
+            deadlines.close()
         yield answer.end()
 
     async def close(self) -> None:

@@ -62,7 +62,7 @@ class HeldModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk, None]:
         await self._work(request)
         for piece in self.text.split():
-            yield ModelChunk(piece)
+            yield ModelChunk((piece,))
         yield ModelChunk(finish_reason="stop", usage=USAGE)
 
     async def close(self) -> None:

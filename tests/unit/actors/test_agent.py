@@ -96,7 +96,7 @@ async def ask(agent: Agent, message: AgentCall) -> AgentReply:
 
 
 def said(*texts: str) -> list[Step]:
-    return [*(ModelChunk(text) for text in texts), ModelChunk(finish_reason="stop", usage=USAGE)]
+    return [*(ModelChunk((text,)) for text in texts), ModelChunk(finish_reason="stop", usage=USAGE)]
 
 
 def test_the_system_prompt_says_who_the_agent_is_and_what_it_wants() -> None:
@@ -163,7 +163,7 @@ async def test_a_part_without_tokens_used_no_number() -> None:
 async def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
     fabric = InProcessFabric()
     client, first, rest = Heard(fabric), asyncio.Event(), asyncio.Event()
-    script: list[Step] = [ModelChunk("a"), first, ModelChunk("b"), ModelChunk("c"), rest, *said("d")]
+    script: list[Step] = [ModelChunk(("a",)), first, ModelChunk(("b",)), ModelChunk(("c",)), rest, *said("d")]
     agent = made(ScriptedModel(script), fabric, StreamingConfig(flush_s=0.01))
     asking = asyncio.create_task(ask(agent, call(client="client/0")))
     assert await client.some(1) == ["a"]
@@ -177,7 +177,7 @@ async def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
 async def test_collected_text_leaves_when_it_is_long_enough() -> None:
     fabric = InProcessFabric()
     client, never = Heard(fabric), asyncio.Event()
-    script: list[Step] = [ModelChunk("a"), ModelChunk("bb"), ModelChunk("cc"), never]
+    script: list[Step] = [ModelChunk(("a",)), ModelChunk(("bb",)), ModelChunk(("cc",)), never]
     agent = made(ScriptedModel(script), fabric, StreamingConfig(flush_s=5.0, max_chars=4))
     asking = asyncio.create_task(ask(agent, call(client="client/0")))
     assert await client.some(2) == ["a", "bbcc"]
@@ -232,7 +232,7 @@ async def test_a_stream_is_tried_again_before_its_first_token_and_never_after() 
     client = Heard(fabric)
     model = ScriptedModel([ModelError("busy")], said("ok"))
     assert (await ask(made(model, fabric), call(client="client/0"))).text == "ok"
-    model = ScriptedModel([ModelChunk("half"), ModelError("cut")], said("again"))
+    model = ScriptedModel([ModelChunk(("half",)), ModelError("cut")], said("again"))
     with pytest.raises(ModelError, match="cut"):
         await ask(made(model, fabric), call(client="client/0"))
     assert (model.calls, model.closed_streams) == (1, 1)
@@ -241,7 +241,7 @@ async def test_a_stream_is_tried_again_before_its_first_token_and_never_after() 
 
 async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:
     with pytest.raises(ModelIncomplete) as caught:
-        await ask(made(ScriptedModel([ModelChunk("half")])), call(client="client/0"))
+        await ask(made(ScriptedModel([ModelChunk(("half",))])), call(client="client/0"))
     assert caught.value.details["partial"] == "half"
 
 
@@ -268,7 +268,7 @@ async def test_no_retry_is_begun_that_the_deadline_would_cut() -> None:
 async def test_a_cancelled_call_closes_its_stream() -> None:
     fabric = InProcessFabric()
     client = Heard(fabric)
-    model = ScriptedModel([ModelChunk("a"), asyncio.Event()])
+    model = ScriptedModel([ModelChunk(("a",)), asyncio.Event()])
     asking = asyncio.create_task(ask(made(model, fabric), call(client="client/0")))
     await client.some(1)
     asking.cancel()

@@ -82,13 +82,15 @@ async def test_a_pool_that_was_empty_and_is_busy_now_is_waited_for(monkeypatch: 
     monkeypatch.setattr("rayflow.actors.pools.EMPTY_POOL_S", 0.05)
     fabric = InProcessFabric()
     made = pools(fabric)
-    first = asyncio.create_task(made.reserve("a", 5).__aenter__())
+    holding = made.reserve("a", 5)
+    first = asyncio.create_task(holding.__aenter__())
     second = asyncio.create_task(reserved(made, 0.2))
     await settle()
     fabric.bind("agent/a/0", {})
     await first
     with pytest.raises(DeadlineExceeded):
         await second
+    await holding.__aexit__(None, None, None)
 
 
 async def test_a_run_cancelled_at_the_moment_its_place_comes_gives_it_on(fabric: InProcessFabric) -> None:

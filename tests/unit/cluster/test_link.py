@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,17 @@ class Peer:
     def hello(self, nonce: str = "ab" * 16, own: str = "unix:/peer", version: str = str(PROTOCOL_VERSION)) -> None:
         self.send(Frame(Kind.HELLO, text=(version, own, nonce)))
 
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
     async def dropped(self) -> None:
         """Wait until the other side ends the connection."""
-        try:
+        with suppress(ConnectionError):
             async with asyncio.timeout(PATIENCE_S):
                 while await self.reader.read(65536):
                     pass
-        except ConnectionError:
-            pass
 
     async def prove(self, secret: bytes = SECRET, own: str = "unix:/peer") -> None:
         """The dialler's side of the handshake."""
@@ -82,21 +85,27 @@ async def dialled(fabric: SocketFabric) -> AsyncIterator[Peer]:
     try:
         yield peer
     finally:
-        peer.writer.close()
+        await peer.close()
 
 
 @asynccontextmanager
 async def listening(fabric: SocketFabric, path: Path) -> AsyncIterator[asyncio.Queue[Peer]]:
     """The fabric dials us, to reach `far/0`. Yields who comes."""
     came: asyncio.Queue[Peer] = asyncio.Queue()
-    server = await asyncio.start_unix_server(lambda r, w: came.put_nowait(Peer(r, w)), path)
+    peers: list[Peer] = []
+
+    def arrive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(Peer(reader, writer))
+        came.put_nowait(peers[-1])
+
+    server = await asyncio.start_unix_server(arrive, path)
     fabric.directory.put(Endpoint("far/0", f"unix:{path}"))
     try:
         yield came
     finally:
         server.close()
-        while not came.empty():
-            came.get_nowait().writer.close()
+        for peer in peers:
+            await peer.close()
 
 
 async def accept(came: asyncio.Queue[Peer], path: Path) -> Peer:
@@ -239,7 +248,7 @@ async def test_a_message_that_arrives_with_the_handshakes_end_is_taken(fabric: S
         hello = await peer.next()
         peer.hello(own=f"unix:{path}")
         await peer.next()
-        token = Frame(Kind.TELL, 0, "client/0", Token("r", 1, "a", "x" * 5000))  # type: ignore[arg-type]
+        token = Frame(Kind.TELL, 0, "client/0", Token("r", 1, "a", ["x" * 5000]))  # type: ignore[arg-type]
         peer.send(proof("listen", "ab" * 16, hello.text[2], f"unix:{path}"), token)
         assert await asyncio.wait_for(texts.get(), PATIENCE_S) == "x" * 5000
 
@@ -319,7 +328,7 @@ async def test_a_slow_reader_is_dropped_rather_than_memory_filled(
         for i in range(1000):
             if lost.is_set():
                 break
-            fabric.tell("far/0", Token("r", i, "a", "x" * 65536))
+            fabric.tell("far/0", Token("r", i, "a", ["x" * 65536]))
             await asyncio.sleep(0)
         assert lost.is_set()
 
@@ -331,7 +340,7 @@ async def test_an_ask_keeps_its_deadline_while_the_peer_does_not_read(fabric: So
         await accept(came, path)
         ours = fabric._links[f"unix:{path}"]
         for i in range(40):
-            fabric.tell("far/0", Token("r", i, "a", "x" * 65536))
+            fabric.tell("far/0", Token("r", i, "a", ["x" * 65536]))
             await asyncio.sleep(0)
         assert ours._writable is not None, "the peer does not read"
         with pytest.raises(DeadlineExceeded):
@@ -345,7 +354,7 @@ async def test_a_fabric_closes_although_a_peer_does_not_read(tmp_path: Path) -> 
         fabric.tell("far/0", Ping())
         await accept(came, path)
         for i in range(40):
-            fabric.tell("far/0", Token("r", i, "a", "x" * 65536))
+            fabric.tell("far/0", Token("r", i, "a", ["x" * 65536]))
             await asyncio.sleep(0)
         await asyncio.wait_for(fabric.close(), PATIENCE_S)
 
