@@ -251,7 +251,8 @@ class AppendTurns(Payload, frozen=True, omit_defaults=True, tag=True):
     """Make messages durable at the end of a session, making the session where it is new. Reply: `Appended`, after
     fsync.
 
-    `expected_seq`: the last number the caller knows, or -1 for "whatever it is"; another one fails with `Conflict`.
+    `expected_seq`: the last number the caller knows, or -1 for "whatever it is"; another one fails with `Conflict`,
+    and a session that is gone with `NotFound`.
     `window`: also return the last so many turns from before this append (0: none).
     A `run_id` and role already present are not written again: an append may be repeated safely.
     """

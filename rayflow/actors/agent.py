@@ -80,6 +80,7 @@ class Agent:
                     )
                 except ModelError as error:
                     sent = answer is not None and answer.sent > 0
+                    left = remaining_s(self._clock.now(), self._limit_s) - MARGIN_S
                     delay_s = decide(attempt, error, self._retries, left, self._rng, started=sent)
                     if delay_s is None:
                         raise

@@ -62,7 +62,7 @@ class Coordinator:
         # Starts at the time, so that a later coordinator's directory replaces this one's.
         self._version = clock.wall_us()
         self._pushing = False
-        self._admitted: dict[str, asyncio.Future[None]] = {}
+        self._admitted: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._budget_s = 30.0
@@ -93,6 +93,7 @@ class Coordinator:
         self._outbox.close()
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- starting ---
 
@@ -123,15 +124,17 @@ class Coordinator:
         if self._config is None:
             raise Unavailable("the workflow has not been launched yet", retry_after_s=1)
         node = Endpoint(NODE + entry.address, entry.endpoint, entry.epoch, entry.node)
-        if entry.address in self._supervisor.children:
-            admitted = self._admitted[entry.address] = asyncio.get_running_loop().create_future()
-            self._do(self._supervisor.joined(entry.address, entry.epoch, self._clock.now()))
-            self._members[entry.address] = request
-            self._enter(node)
-            await admitted
-        else:
-            self._members[entry.address] = request
+        child = self._supervisor.children.get(entry.address)
+        self._members[entry.address] = request
+        if child is None:
             self._enter(node, entry)
+        else:
+            admitted = self._admitted[entry.address] = asyncio.Event()
+            self._enter(node)
+            self._do(self._supervisor.joined(entry.address, entry.epoch, self._clock.now()))
+            if child.state in ("starting", "ready"):
+                admitted.set()  # by this join, or by an earlier one whose welcome was lost on the way
+            await admitted.wait()
         return Welcome(self._config_json, Directory(self._version, list(self._entries.values())))
 
     def _ready(self, message: Ready) -> None:
@@ -177,6 +180,7 @@ class Coordinator:
             case "stopped":
                 self._record("actor.stopped", address, epoch=epoch)
             case "parked":
+                self._task(self._backend.kill(address))
                 log.error("%s died %d times and stays down: %s", address, len(child.deaths), reason)
                 self._record(
                     "actor.parked", address, epoch=epoch, error_message=reason, data={"restarts": child.restarts}
@@ -199,14 +203,23 @@ class Coordinator:
         return Drained(self._left)
 
     async def _stop_child(self, address: str) -> None:
+        """Drain it and see it end. One that does not, or that is still starting and so has nothing to finish, is
+        killed."""
         try:
-            drained: Drained = await self._fabric.ask(
-                NODE + address, Drain(self._budget_s), self._budget_s + KILL_GRACE_S
-            )
-            self._left += drained.left
-        except WorkflowError as error:
-            log.warning("%s did not stop by itself: %s", address, error.message)
-            await self._backend.kill(address)
+            if address in self._entries:
+                request = Drain(self._budget_s)
+                drained: Drained = await self._fabric.ask(NODE + address, request, self._budget_s + KILL_GRACE_S)
+                self._left += drained.left
+                await asyncio.wait_for(self._until_stopped(address), KILL_GRACE_S)
+                return
+        except (WorkflowError, TimeoutError) as error:
+            log.warning("%s did not stop by itself: %s", address, error)
+        await self._backend.kill(address)
+        self._gone(address, self._supervisor.children[address].epoch, "killed while stopping")
+
+    async def _until_stopped(self, address: str) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._supervisor.children[address].state == "stopped")
 
     # --- carrying out ---
 
@@ -216,7 +229,7 @@ class Coordinator:
                 case Spawn():
                     self._task(self._spawn(instruction))
                 case Admit(address, _):
-                    self._admitted[address].set_result(None)
+                    self._admitted[address].set()
                 case Stop(address):
                     self._task(self._stop_child(address))
 
@@ -227,8 +240,10 @@ class Coordinator:
             facts = {"attempt": restarts, "delay_s": round(spawn.delay_s, 3)}
             self._record("actor.restarted", spec.address, epoch=spawn.epoch, data=facts)
             await asyncio.sleep(spawn.delay_s)
-            if not self._supervisor.spawning(spec.address, spawn.epoch, self._clock.now()):
-                return
+            # It may only have been cut off: there must never be two of one address.
+            await self._backend.kill(spec.address)
+        if not self._supervisor.spawning(spec.address, spawn.epoch, self._clock.now()):
+            return
         try:
             await self._backend.spawn(spec.address, spec.role, spawn.epoch)
         except WorkflowError as error:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 
 from rayflow.clock import Clock
 from rayflow.errors import StorageError
@@ -28,7 +29,8 @@ class EventLog:
         self._clock = clock
         self._flush_s = flush_s
         self._events: deque[Event] = deque(maxlen=max_buffered)
-        self._flushing = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
 
@@ -44,10 +46,13 @@ class EventLog:
         return []
 
     async def stop(self) -> None:
+        """What is being written is written to its end first: the writer belongs to one thread at a time."""
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
+            await self._task
         await self._flush()
-        await asyncio.to_thread(self._writer.close)
+        async with self._writing:
+            await asyncio.to_thread(self._writer.close)
 
     def _on_events(self, batch: EventBatch) -> None:
         room = (self._events.maxlen or 0) - len(self._events)
@@ -60,8 +65,9 @@ class EventLog:
 
     async def _work(self) -> None:
         tidied = self._clock.now()
-        while True:
-            await asyncio.sleep(self._flush_s)
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._flush_s)
             await self._flush()
             if self._clock.now() - tidied >= TIDY_S:
                 tidied = self._clock.now()
@@ -69,12 +75,15 @@ class EventLog:
 
     async def _tidy(self) -> None:
         try:
-            await asyncio.to_thread(self._writer.tidy)
+            async with self._writing:
+                await asyncio.to_thread(self._writer.tidy)
         except StorageError as error:
             log.error("the event log was not tidied: %s", error.message)
+        except Exception:
+            log.exception("the event log was not tidied")
 
     async def _flush(self) -> None:
-        async with self._flushing:
+        async with self._writing:
             if not self._events:
                 return
             batch = list(self._events)

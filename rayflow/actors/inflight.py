@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,25 +13,27 @@ from rayflow.errors import Unavailable
 class InFlight:
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._ids: set[str] = set()
+        self._ids: Counter[str] = Counter()
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._ids.total()
 
     @contextmanager
     def working(self, number: str) -> Iterator[None]:
         """Count a piece of work. Raises `Unavailable` while draining."""
         if self._draining:
             raise Unavailable(f"{self._owner} is draining: try again", retry_after_s=1)
-        self._ids.add(number)
+        self._ids[number] += 1
         self._empty.clear()
         try:
             yield
         finally:
-            self._ids.discard(number)
+            self._ids[number] -= 1
+            if not self._ids[number]:
+                del self._ids[number]
             if not self._ids:
                 self._empty.set()
 
@@ -40,5 +43,5 @@ class InFlight:
         try:
             await asyncio.wait_for(self._empty.wait(), budget_s)
         except TimeoutError:
-            return sorted(self._ids)
+            return sorted(self._ids.elements())
         return []

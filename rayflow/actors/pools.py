@@ -58,17 +58,20 @@ class Pools:
             self._serve(pool.release(grant.replica, self._clock.now(), self._rng))
 
     async def _wait(self, pool: Pool, agent: str, ticket: str, timeout_s: float) -> Grant:
-        empty = pool.size == 0
         granted: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = granted
+        until = self._clock.now() + timeout_s
         try:
-            return await asyncio.wait_for(granted, min(timeout_s, EMPTY_POOL_S) if empty else timeout_s)
-        except TimeoutError:
-            if empty:
-                raise Unavailable(f"agent {agent} has no replica running", agent=agent, retry_after_s=2) from None
-            raise DeadlineExceeded(f"no replica of {agent} became free within {timeout_s:.3g} s", agent=agent) from None
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
+            if pool.size == 0:
+                await asyncio.wait({granted}, timeout=min(timeout_s, EMPTY_POOL_S))
+                if not granted.done() and pool.size == 0:
+                    raise Unavailable(f"agent {agent} has no replica running", agent=agent, retry_after_s=2)
+            await asyncio.wait({granted}, timeout=until - self._clock.now())
+            if not granted.done():
+                raise DeadlineExceeded(f"no replica of {agent} became free within {timeout_s:.3g} s", agent=agent)
+            return granted.result()
+        except BaseException:
+            if granted.done():
                 self._serve(pool.release(granted.result().replica, self._clock.now(), self._rng))
             raise
         finally:

@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
 import msgspec
 
@@ -21,7 +22,7 @@ from rayflow.actors.pools import Pools
 from rayflow.chat import Message
 from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import Conflict, ContentRejected, Overloaded, WorkflowError
+from rayflow.errors import Cancelled, Conflict, ContentRejected, NotFound, Overloaded, WorkflowError
 from rayflow.events import Event
 from rayflow.messages import (
     AgentCall,
@@ -82,6 +83,7 @@ class Router:
         self._shards = shard_addresses(config.session.shards)
         self._busy = InFlight(address)
         self._runs: dict[str, asyncio.Task[RunResult]] = {}
+        self._stopped: dict[str, str] = {}
         self._stages: tuple[Callable[[Work], Awaitable[None] | None], ...] = (
             self.validate,
             self.own_session,
@@ -106,17 +108,28 @@ class Router:
 
     async def _run(self, request: RunRequest) -> RunResult:
         with self._busy.working(request.run_id):
+            if request.run_id in self._runs:
+                raise Conflict(f"run {request.run_id} is under way already: give each run an id of its own")
             current = asyncio.current_task()
             assert current is not None
             self._runs[request.run_id] = current
             try:
                 return await self._drive(Work(Run(request, self._config.name, self._address, self._clock.now())))
+            except asyncio.CancelledError:
+                reason = self._stopped.get(request.run_id)
+                if reason is None or current.uncancel():
+                    raise
+                raise Cancelled(f"the run was cancelled: {reason}", run_id=request.run_id) from None
             finally:
                 del self._runs[request.run_id]
+                self._stopped.pop(request.run_id, None)
 
     def _cancel(self, message: CancelRun) -> None:
-        if task := self._runs.get(message.run_id):
-            task.cancel(message.reason)
+        """Somebody other than who waits for the run stops it: who waits must hear of it."""
+        task = self._runs.get(message.run_id)
+        if task is not None and message.run_id not in self._stopped:
+            self._stopped[message.run_id] = message.reason
+            task.cancel()
 
     async def _drive(self, work: Work) -> RunResult:
         run = work.run
@@ -126,8 +139,8 @@ class Router:
                 step = stage(work)
                 if step is not None:
                     await step
-        except asyncio.CancelledError as stop:
-            reason = str(stop.args[0]) if stop.args else "cancelled by the client"
+        except asyncio.CancelledError:
+            reason = self._stopped.get(work.request.run_id, "the client left")
             self._record(work, run.cancelled(reason, self._clock.now(), self._clock.wall_us()))
             raise
         except Exception as error:
@@ -182,10 +195,16 @@ class Router:
     async def commit_question(self, work: Work) -> None:
         """Make the user's message durable and collect what the model should see of the past."""
         slot, request = self._slot(work), work.request
-        appended = await self._append(work, request.messages, window=0 if slot.window is not None else self._window)
+        try:
+            appended = await self._append(work, request.messages, window=0 if slot.window is not None else self._window)
+        except NotFound:
+            # Deleted since the last turn: this message begins a new conversation under the old id.
+            slot.forget()
+            appended = await self._append(work, request.messages, window=self._window)
         if slot.window is None:
             slot.window = deque((turn.message for turn in appended.window), maxlen=self._window)
-        work.context = [*slot.window, *request.messages]
+        # A tool's result means nothing to a model that does not see the call.
+        work.context = [*dropwhile(lambda m: m.role == "tool", slot.window), *request.messages]
         slot.remember(request.messages, appended.last_seq)
         self._committed(work, request.messages[-1], appended.last_seq)
         work.run.enriched()
@@ -281,6 +300,9 @@ class Router:
         if work.run.state != "finished":
             self._slot(work).forget()
         following = self._sessions.leave(work.key)
+        while following is not None and self._turns[following].done():
+            # It was cancelled in this very moment: the next one, then.
+            following = self._sessions.leave(work.key)
         if following is not None:
             self._turns[following].set_result(None)
 

@@ -17,7 +17,7 @@ from rayflow.app.state import RunFile, owned, read_run_file, write_run_file
 from rayflow.app.system import InProcessSystem, RaySystem, System, attach
 from rayflow.config.load import load_or_example
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import FabricError, Unavailable
+from rayflow.errors import DeadlineExceeded, FabricError, Unavailable
 from rayflow.messages import FlushEvents, GetStatus, Status
 from rayflow.runtime.roster import COORDINATOR
 
@@ -83,7 +83,7 @@ async def _flush(client: SystemClient) -> None:
     if client.fabric.directory.endpoint(EVENT_LOG) is not None:
         try:
             await client.fabric.ask(EVENT_LOG, FlushEvents(), 5.0)
-        except FabricError:
+        except (FabricError, DeadlineExceeded):
             return
 
 

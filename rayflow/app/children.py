@@ -103,6 +103,8 @@ class Keeper:
         deaths: list[float] = []
         while not self._over():
             process = self._process = await self._start()
+            if self._over():  # `end` came while it started, and did not see it
+                process.terminate()
             assert process.stdout is not None
             async for line in process.stdout:
                 self._heard(json.loads(line))

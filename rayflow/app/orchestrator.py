@@ -8,7 +8,7 @@ async with Orchestrator.from_config("team.yaml") as o:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -90,15 +90,17 @@ class Orchestrator:
         """The same in pieces of text; the last item is the `ChatResult`."""
         client = self._running
         sent = ""
-        async for item in client.stream(self._request(message, user_id, session_id, client.address)):
-            match item:
-                case Token():
-                    sent += item.text
-                    yield item.text
-                case RunResult():
-                    if rest := item.content.removeprefix(sent):
-                        yield rest
-                    yield _result(item)
+        # Leaving early must end the run now, not when the garbage collector comes by.
+        async with aclosing(client.stream(self._request(message, user_id, session_id, client.address))) as items:
+            async for item in items:
+                match item:
+                    case Token():
+                        sent += item.text
+                        yield item.text
+                    case RunResult():
+                        if rest := item.content.removeprefix(sent):
+                            yield rest
+                        yield _result(item)
 
     async def create_session(self, user_id: str = "") -> str:
         """The id of a new, empty session."""

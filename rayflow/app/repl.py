@@ -133,7 +133,7 @@ class Repl:
 
     async def _history(self) -> None:
         try:
-            history = await self._client.session(GetHistory("", self._session_id, limit=1000))
+            history = await self._client.session(GetHistory("", self._session_id, limit=1000, tail=True))
         except NotFound:
             self._console.print("[dim]nothing was said yet[/]")
             return

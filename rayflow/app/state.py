@@ -83,8 +83,8 @@ def owned(state: Path) -> Iterator[Owned]:
 
 
 def _take(lock: int, state: Path) -> None:
-    """Take the lock. A system whose parent was killed drains for a moment; it is waited for, and so is a command that just
-    looks whether anybody holds the lock."""
+    """Take the lock. A system whose parent was killed drains for a moment; it is waited for, and so is a command that
+    just looks whether anybody holds the lock."""
     began = time.monotonic()
     while True:
         try:

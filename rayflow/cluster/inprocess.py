@@ -31,6 +31,7 @@ class InProcessBackend:
         if task := self._tasks.get(address):
             task.cancel()
             self._fabric.unbind(address)
+            await asyncio.wait({task})
 
     async def _live(self, member: Member) -> None:
         await member.become(self._build)

@@ -66,9 +66,12 @@ class Member:
             return welcome.config
 
     async def become(self, build: Builder) -> None:
-        """Join, build the actor of our role, and take messages."""
+        """Join, build the actor of our role, and take messages. Returns early when told to end before it was
+        welcome."""
         started = SYSTEM_CLOCK.now()
-        config = await self.join()
+        config = await self._welcome()
+        if config is None:
+            return
         welcomed = SYSTEM_CLOCK.now()
         actor = self._actor = build(self.role, self.address, config, self.fabric)
         built = SYSTEM_CLOCK.now()
@@ -76,6 +79,16 @@ class Member:
         self.fabric.bind(self.address, actor.handlers)
         boot = {"join": welcomed - started, "build": built - welcomed, "start": SYSTEM_CLOCK.now() - built}
         self.fabric.tell(COORDINATOR, Ready(self.address, {step: round(s, 3) for step, s in boot.items()}))
+
+    async def _welcome(self) -> bytes | None:
+        joining, ending = asyncio.ensure_future(self.join()), asyncio.ensure_future(self.ended.wait())
+        try:
+            await asyncio.wait({joining, ending}, return_when=asyncio.FIRST_COMPLETED)
+            return joining.result() if joining.done() else None
+        finally:
+            joining.cancel()
+            ending.cancel()
+            await asyncio.gather(joining, ending, return_exceptions=True)
 
     async def leave(self) -> None:
         """End without being asked to: tell the coordinator, so that it does not take us for dead."""

@@ -48,6 +48,8 @@ class MemoryStore:
         key = (request.tenant, request.session_id)
         session = self._sessions.get(key)
         created = session is None
+        if session is None and request.expected_seq > 0:
+            raise NotFound(f"session {request.session_id} was deleted", kind="session", id=request.session_id)
         if session is None:
             session = _Session(SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us))
         if request.run_id:

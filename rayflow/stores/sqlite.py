@@ -238,6 +238,8 @@ def _append(db: sqlite3.Connection, request: AppendTurns, now_us: int) -> Append
         seq = repeated(_written(db, request, head), [message.role for message in request.messages])
         if seq is not None:
             return Appended(seq, window=_tail(db, request, seq - len(request.messages)))
+    if head is None and request.expected_seq > 0:
+        raise NotFound(f"session {session_id} was deleted", kind="session", id=session_id)
     last = head or 0
     if request.expected_seq >= 0 and request.expected_seq != last:
         raise Conflict(

@@ -124,7 +124,7 @@ async def test_an_append_after_another_number_is_a_conflict_and_writes_nothing(s
 
 
 async def test_a_session_that_is_expected_to_be_there_is_not_made(store: SessionStore) -> None:
-    with pytest.raises(Conflict):
+    with pytest.raises(NotFound):
         await append(store, user("x"), expected_seq=4)
     with pytest.raises(NotFound):
         await store.get(GetSession("t", "s"))

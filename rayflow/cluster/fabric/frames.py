@@ -6,6 +6,7 @@ A frame is a 4-byte big-endian length and one msgpack array. The body is one of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from struct import Struct
 
@@ -64,11 +65,13 @@ class Splitter:
         self._buffer = b""
         self.limit = limit
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """All frames that are complete now. Raises `FrameInvalid` as soon as the bytes cannot be a frame."""
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete now; to be taken to the end. `limit` may rise between two of them.
+
+        Raises `FrameInvalid` as soon as the bytes cannot be a frame.
+        """
         buffer = self._buffer + data if self._buffer else data
         view = memoryview(buffer)
-        frames = []
         start, end = 0, len(buffer)
         while end - start >= 4:
             (size,) = _LENGTH.unpack_from(buffer, start)
@@ -77,9 +80,9 @@ class Splitter:
             if end - start - 4 < size:
                 break
             try:
-                frames.append(_decode(view[start + 4 : start + 4 + size]))
-            except (msgspec.DecodeError, RecursionError) as error:
+                frame = _decode(view[start + 4 : start + 4 + size])
+            except (ValueError, TypeError, RecursionError, OverflowError) as error:
                 raise FrameInvalid(f"malformed frame: {error}") from error
             start += 4 + size
+            yield frame
         self._buffer = buffer[start:]
-        return frames

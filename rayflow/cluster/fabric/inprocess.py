@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayflow.cluster.fabric.directory import DirectoryTable
+from rayflow.cluster.fabric.link import GAVE_UP
 from rayflow.cluster.fabric.mailroom import Mailroom
 from rayflow.errors import DeadlineExceeded, PeerLost, UnknownAddress, from_info
 from rayflow.messages import Directory, Endpoint, Failure, Payload
@@ -78,5 +79,5 @@ class InProcessFabric:
             task.cancel()
             raise DeadlineExceeded(f"{to} did not answer within {timeout_s:.3g} s", address=to)
         if task.cancelled():
-            raise PeerLost(f"{to} went away", peer=to)
+            raise PeerLost(f"{to} went away", peer=to) if to not in self._serving else GAVE_UP
         return task.result()

@@ -15,17 +15,19 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from rayflow.cluster.fabric.frames import MAX_FRAME_BYTES, PROTOCOL_VERSION, Frame, Kind, Splitter, encode
 from rayflow.cluster.fabric.mailroom import Mailroom
-from rayflow.errors import DeadlineExceeded, FabricError, FrameInvalid, PeerLost, from_info
+from rayflow.errors import Cancelled, DeadlineExceeded, FabricError, FrameInvalid, PeerLost, from_info
 from rayflow.messages import Failure, Payload
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_BYTES = 1024
 HANDSHAKE_S = 5.0
+CLOSE_S = 1.0
+GAVE_UP = Cancelled("the work was cancelled where it was done")
 MAX_UNSENT_BYTES = 64 << 20
 """A peer that lets this much pile up is not reading: the connection is dropped rather than memory filled."""
 
@@ -60,6 +62,7 @@ class Link(asyncio.Protocol):
         self._splitter = Splitter(HANDSHAKE_BYTES)
         self._nonce = secrets.token_hex(16)
         self._peer_nonce = ""
+        self._told = ""
         self._out: list[bytes] = []
         self._flushing = False
         self._writable: asyncio.Future[None] | None = None
@@ -87,8 +90,9 @@ class Link(asyncio.Protocol):
         self._asks[number] = reply
         timer = self._loop.call_later(timeout_s, self._expire, number, to, timeout_s)
         try:
-            if self._writable is not None:
-                await asyncio.shield(self._writable)
+            while self._writable is not None and not reply.done():
+                either: set[asyncio.Future[Any]] = {self._writable, reply}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             self._send(Frame(Kind.ASK, number, to, message, timeout_s))  # type: ignore[arg-type]
             answer = await reply
         except BaseException:
@@ -102,10 +106,12 @@ class Link(asyncio.Protocol):
         return answer
 
     def close(self) -> None:
-        """Send what is queued and close."""
+        """Send what is queued and close; a peer that does not read is waited for only briefly."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
+            self._patience.cancel()
+            self._patience = self._loop.call_later(CLOSE_S, self._abort, "closed, and the peer did not read")
         else:
             self.lose("closed before it was open")
 
@@ -116,8 +122,7 @@ class Link(asyncio.Protocol):
         self._lost = reason
         self.open = False
         self._patience.cancel()
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
+        self.resume_writing()
         for reply in self._asks.values():
             if not reply.done():
                 reply.set_exception(self._broken())
@@ -131,6 +136,9 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._lost is not None:
+            self._transport.abort()
+            return
         hello = Frame(Kind.HELLO, text=(str(PROTOCOL_VERSION), self._own, self._nonce))
         self._transport.write(encode(hello))
 
@@ -160,16 +168,18 @@ class Link(asyncio.Protocol):
 
     def _greet(self, frame: Frame) -> None:
         if frame.kind == Kind.HELLO and not self._peer_nonce:
-            version, self.peer, self._peer_nonce = (*frame.text, "", "", "")[:3]
+            version, self._told, self._peer_nonce = (*frame.text, "", "", "")[:3]
             if version != str(PROTOCOL_VERSION) or not self._peer_nonce:
                 raise FrameInvalid(
                     f"peer speaks protocol {version!r}, this process {PROTOCOL_VERSION}: run one rayflow version"
                 )
             if self._role == "dial":
                 self._prove()
+            else:
+                self.peer = self._told
         elif frame.kind == Kind.PROOF and self._peer_nonce:
             theirs: Role = "listen" if self._role == "dial" else "dial"
-            expected = self._mac(theirs, self._peer_nonce, self._nonce, self.peer)
+            expected = self._mac(theirs, self._peer_nonce, self._nonce, self._told)
             if not frame.text or not hmac.compare_digest(frame.text[0].encode(), expected.encode()):
                 raise FrameInvalid("peer does not know the cluster secret")
             if self._role == "listen":
@@ -210,7 +220,7 @@ class Link(asyncio.Protocol):
                 if reply is not None and not reply.done():
                     reply.set_result(frame.body)
             case Kind.CANCEL:
-                if task := self._serving.get(frame.id):
+                if task := self._serving.pop(frame.id, None):
                     task.cancel()
             case _:
                 raise FrameInvalid(f"unexpected frame of kind {frame.kind}")
@@ -223,13 +233,19 @@ class Link(asyncio.Protocol):
                 self._survivors.add(number)
             result.add_done_callback(lambda task: self._served(number, task))
         else:
-            self._send(Frame(Kind.REPLY, number, body=result))  # type: ignore[arg-type]
+            self._reply(number, result)
 
     def _served(self, number: int, task: asyncio.Task[Payload]) -> None:
-        del self._serving[number]
         self._survivors.discard(number)
-        if not task.cancelled():
-            self._send(Frame(Kind.REPLY, number, body=task.result()))  # type: ignore[arg-type]
+        if self._serving.pop(number, None) is None:
+            return  # the asker cancelled it and waits no more
+        self._reply(number, Failure(GAVE_UP.to_info()) if task.cancelled() else task.result())
+
+    def _reply(self, number: int, message: Payload) -> None:
+        try:
+            self._send(Frame(Kind.REPLY, number, body=message))  # type: ignore[arg-type]
+        except FrameInvalid as error:
+            self._send(Frame(Kind.REPLY, number, body=Failure(error.to_info())))
 
     def _expire(self, number: int, to: str, timeout_s: float) -> None:
         reply = self._asks.get(number)

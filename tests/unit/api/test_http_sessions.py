@@ -52,7 +52,7 @@ async def test_history_comes_in_pages_oldest_first(client: ScriptedClient, http:
     assert rest["next_after"] is None
 
 
-async def test_an_id_with_a_slash_is_refused(http: AsyncClient) -> None:
+async def test_an_id_with_a_slash_is_refused(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/sessions", json={"session_id": "team/7"})
     assert answer.status_code == 400
 
