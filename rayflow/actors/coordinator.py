@@ -67,6 +67,7 @@ class Coordinator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._budget_s = 30.0
         self._left: list[str] = []
+        self._closed = False
         self._timeline: dict[str, float] = {}
         self._born = clock.now()
         backend.on_exit(self._on_exit)
@@ -90,6 +91,8 @@ class Coordinator:
         return (await self._shutdown(Shutdown("coordinator is stopping", budget_s))).left
 
     async def stop(self) -> None:
+        """From here on deaths are nobody's business: nothing is started again."""
+        self._closed = True
         self._outbox.close()
         for task in self._tasks:
             task.cancel()
@@ -166,6 +169,8 @@ class Coordinator:
 
     def _gone(self, address: str, epoch: int, reason: str) -> None:
         child = self._supervisor.children.get(address)
+        if self._closed:
+            return
         if child is None:
             self._remove(address)
             return

@@ -14,7 +14,7 @@ from rayflow.app.logs import to_file
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import restore
-from rayflow.errors import WorkflowError
+from rayflow.errors import ConfigurationError, WorkflowError
 from rayflow.runtime.ports import Actor, Backend, EventWriter, Fabric, SessionStore, Supervising
 
 
@@ -78,9 +78,21 @@ def _store(address: str, config: WorkflowConfig) -> SessionStore:
         return MemoryStore(config.session.max_memory_sessions)
     from rayflow.stores.sqlite import SqliteStore
 
+    folder = Path(config.storage.state) / "sessions"
+    _check_shards(folder, config.session.shards)
     shard = address.rpartition("/")[2]
-    path = Path(config.storage.state) / "sessions" / f"shard-{shard}-of-{config.session.shards}.sqlite"
-    return SqliteStore(path, config.session.synchronous)
+    return SqliteStore(folder / f"shard-{shard}-of-{config.session.shards}.sqlite", config.session.synchronous)
+
+
+def _check_shards(folder: Path, shards: int) -> None:
+    """Sessions are spread over the shards by their number: with another number they would seem to be gone."""
+    for file in sorted(folder.glob("shard-*-of-*.sqlite")):
+        before = file.stem.rpartition("-")[2]
+        if before != str(shards):
+            raise ConfigurationError(
+                f"session.shards is {shards}, but the sessions in {folder} were written with {before}: set it back",
+                key="session.shards",
+            )
 
 
 def _agent(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:

@@ -73,11 +73,19 @@ class SystemClient:
         self._streams[request.run_id] = queue
         run = asyncio.ensure_future(self.run(request, timeout_s))
         run.add_done_callback(lambda done: queue.put_nowait(_outcome(done)))
+        last_seq, whole = 0, True
         try:
             while True:
                 item = await queue.get()
                 if isinstance(item, BaseException):
                     raise item
+                if isinstance(item, Token) and not request.progress:
+                    # One agent streams, and numbers its tokens one by one. After a gap (its connection broke) the rest
+                    # comes with the result.
+                    whole = whole and (last_seq == 0 or item.seq == last_seq + 1)
+                    last_seq = item.seq
+                    if not whole:
+                        continue
                 yield item
                 if isinstance(item, RunResult):
                     return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 
 from rayflow.clock import SYSTEM_CLOCK, deadline
 from rayflow.errors import UnknownAddress, WorkflowError, to_info
@@ -46,7 +46,11 @@ class Mailroom:
             return _failed(to, message, error)
         if result is None or isinstance(result, Payload):
             return result or ACK
-        return asyncio.get_running_loop().create_task(_finish(to, message, result, timeout_s))
+        task = asyncio.get_running_loop().create_task(_finish(to, message, result, timeout_s))
+        if isinstance(result, Coroutine):
+            # Cancelled before its first step, it would never be awaited.
+            task.add_done_callback(lambda _: result.close())
+        return task
 
     def tell(self, to: str, message: Payload) -> None:
         """Run the handler and drop its reply. Nobody hears of a failure, so it is logged."""

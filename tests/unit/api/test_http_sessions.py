@@ -56,6 +56,7 @@ async def test_an_id_with_a_slash_is_refused(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/sessions", json={"session_id": "team/7"})
     assert answer.status_code == 400
 
+
 async def test_a_broken_session_request_makes_nothing(client: ScriptedClient, http: httpx2.AsyncClient) -> None:
     for body in ({"session_id": "a b"}, {"user_id": ""}, {"metadata": []}, {"id": "x"}, []):
         assert (await http.post("/sessions", json=body)).status_code == 400
