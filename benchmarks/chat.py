@@ -4,8 +4,8 @@
     python benchmarks/chat.py --bench ../shared/bench --peers asyncio,rayactors --reps 3
 
 `--bench` is a folder with the fake upstream (upstream.py), the load generator (load.py) and the peers (peer_*.py).
-Server, upstream and load generator share the machine: compare ratios within one run, never figures between machines. Every
-loop is bounded; everything listens on loopback.
+Server, upstream and load generator share the machine: compare ratios within one run, never figures between machines.
+Every loop is bounded; everything listens on loopback.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python benchmarks/fabric.py --json
     python benchmarks/fabric.py --reps 5 --secs 2
 
-Two actors in two processes exchange 1 KiB each way. Every figure is the median of `--reps` runs of `--secs` seconds; the
-CPU is that of both actor processes (for `.remote()` of the whole Ray tree). Ratios within one run count, absolute figures
-depend on the machine.
+Two actors in two processes exchange 1 KiB each way. Every figure is the median of `--reps` runs of `--secs` seconds;
+the CPU is that of both actor processes (for `.remote()` of the whole Ray tree). Ratios within one run count, absolute
+figures depend on the machine.
 """
 
 from __future__ import annotations
