@@ -6,7 +6,6 @@ which lasts as long as the actor does (its failure is Ray's notice of death), an
 
 from __future__ import annotations
 
-import asyncio
 import os
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +15,6 @@ import msgspec
 
 from rayflow.cluster.fabric.sockets import SocketFabric
 from rayflow.cluster.member import Builders, Member, coordinator_entry, read_secret, socket_path
-from rayflow.runtime.ports import Supervising
-from rayflow.runtime.roster import COORDINATOR
 
 
 class Boot(msgspec.Struct, frozen=True):
@@ -78,26 +75,7 @@ class Router(RayProcess):
     """Takes runs in and drives them."""
 
 
-class Coordinator(RayProcess):
-    """Supervises all others."""
-
-    async def run(self) -> str:
-        from rayflow.cluster.ray_backend import RayBackend
-
-        boot = self._boot
-        run_dir = Path(boot.run_dir)
-        fabric = SocketFabric(coordinator_entry(run_dir).endpoint, read_secret(run_dir))
-        backend = RayBackend(run_dir, boot.builders)
-        actor: Supervising = builders(boot.builders).build_coordinator(fabric, backend)
-        fabric.bind(COORDINATOR, actor.handlers)
-        fabric.on_lost(actor.peer_lost)
-        await fabric.start()
-        await asyncio.Event().wait()
-        return "ended"
-
-
 BY_ROLE: dict[str, type[RayProcess]] = {
-    "coordinator": Coordinator,
     "eventlog": EventLog,
     "session": SessionStore,
     "aggregator": Aggregator,

@@ -20,7 +20,7 @@ import msgspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rayflow.cluster.ray_actors import BY_ROLE, Boot
+from rayflow.cluster.ray_actors import BY_ROLE, Boot, RayProcess
 from rayflow.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ class RayBackend:
 
     async def spawn(self, address: str, role: str, epoch: int) -> None:
         try:
-            handle = create(Boot(address, role, epoch, str(self._run_dir), self._builders))
+            boot = Boot(address, role, epoch, str(self._run_dir), self._builders)
+            handle = create(BY_ROLE[role], boot)
         except (ray.exceptions.RayError, ValueError) as error:
             raise Unavailable(f"Ray could not start {address}: {error}") from error
         self._handles[address] = handle
@@ -75,8 +76,9 @@ def actor_name(address: str) -> str:
     return f"rayflow/{address}"
 
 
-def create(boot: Boot, namespace: str | None = None) -> Any:
-    """Start the Ray actor of a role, on this node. Returns its handle at once; the process boots meanwhile."""
+def create(actor: type[RayProcess], boot: Boot) -> Any:
+    """Start a Ray actor on this node, owned by this process and ended with it. Returns its handle at once; the process
+    boots meanwhile."""
     node = ray.get_runtime_context().get_node_id()
     options: dict[str, Any] = {
         "name": f"{actor_name(boot.address)}#{boot.epoch}" if boot.epoch else actor_name(boot.address),
@@ -86,8 +88,4 @@ def create(boot: Boot, namespace: str | None = None) -> Any:
         "max_concurrency": 16,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
     }
-    if namespace is not None:
-        options["namespace"] = namespace
-    if boot.role == "coordinator":
-        options["lifetime"] = "detached"
-    return ray.remote(BY_ROLE[boot.role]).options(**options).remote(msgspec.msgpack.encode(boot))
+    return ray.remote(actor).options(**options).remote(msgspec.msgpack.encode(boot))

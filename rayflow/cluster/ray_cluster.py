@@ -19,6 +19,7 @@ import ray
 
 from rayflow.cluster.ray_actors import Boot
 from rayflow.cluster.ray_backend import create
+from rayflow.cluster.ray_coordinator import Coordinator
 from rayflow.errors import Unavailable
 from rayflow.runtime.roster import COORDINATOR
 
@@ -67,7 +68,7 @@ class RayCluster:
             raise Unavailable(
                 f"cannot start or join {where}: {str(error).strip() or type(error).__name__}{hint}"
             ) from error
-        self._coordinator = create(Boot(COORDINATOR, "coordinator", 0, str(self._run_dir), builders), self._namespace)
+        self._coordinator = create(Coordinator, Boot(COORDINATOR, "coordinator", 0, str(self._run_dir), builders))
 
     async def coordinator_lost(self) -> str:
         """Wait until the coordinator dies; returns why."""

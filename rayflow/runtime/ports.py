@@ -91,8 +91,8 @@ class Backend(Protocol):
 
 
 class Actor(Protocol):
-    """What runs behind an address: handlers, and a life of start, drain and stop. Plain async classes that never
-    import ray."""
+    """What runs behind an address: handlers, and a life of start, drain and stop. Plain async classes that know
+    nothing of Ray."""
 
     @property
     def handlers(self) -> Mapping[type[Payload], Handler]: ...
