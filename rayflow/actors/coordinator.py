@@ -11,6 +11,7 @@ import logging
 import os
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from rayflow import __version__
 from rayflow.actors.outbox import Outbox
@@ -43,6 +44,9 @@ from rayflow.runtime.supervisor import Admit, Child, Instruction, Spawn, Stop, S
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_S = 1.0
+HANG_S = 4.0
+"""A child that has not answered for so long hangs: it is taken out of rotation, ended and started again."""
 KILL_GRACE_S = 2.0
 """After a child's drain budget, this long until it is killed."""
 
@@ -86,6 +90,7 @@ class Coordinator:
 
     async def start(self) -> None:
         """It waits for `Launch`."""
+        self._task(self._listen())
 
     async def drain(self, budget_s: float) -> list[str]:
         return (await self._shutdown(Shutdown("coordinator is stopping", budget_s))).left
@@ -153,6 +158,26 @@ class Coordinator:
         self._notify()
 
     # --- watching ---
+
+    async def _listen(self) -> None:
+        """Heartbeats: death is seen by others, but a process that hangs only shows by its silence."""
+        before = self._clock.now()
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            now = self._clock.now()
+            if now - before > HANG_S / 2:
+                self._supervisor.excuse(now)
+            before = now
+            for address, epoch in self._supervisor.silent(HANG_S, now):
+                self._gone(address, epoch, f"no sign of life for {HANG_S:g} s")
+            for address, child in self._supervisor.children.items():
+                if child.state == "ready":
+                    self._task(self._ping(address, child.epoch))
+
+    async def _ping(self, address: str, epoch: int) -> None:
+        with suppress(WorkflowError):
+            await self._fabric.ask(NODE + address, Ping(), HEARTBEAT_S)
+            self._supervisor.heard(address, epoch, self._clock.now())
 
     def peer_lost(self, endpoint: str) -> None:
         """The fabric lost a connection: whoever listened there is dead or cut off."""

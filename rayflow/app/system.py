@@ -72,6 +72,7 @@ class InProcessSystem(System):
         self.fabric = fabric = InProcessFabric()
         self._coordinator = build.build_coordinator(fabric, InProcessBackend(fabric, build.build_actor))
         fabric.bind(COORDINATOR, self._coordinator.handlers)
+        await self._coordinator.start()
         try:
             await self._launch()
         except BaseException:

@@ -24,5 +24,6 @@ class Coordinator(RayProcess):
         fabric.bind(COORDINATOR, actor.handlers)
         fabric.on_lost(actor.peer_lost)
         await fabric.start()
+        await actor.start()
         await asyncio.Event().wait()
         return "ended"

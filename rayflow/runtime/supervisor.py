@@ -70,6 +70,8 @@ class Child:
     since: float = 0.0
     deaths: list[float] = field(default_factory=list)
     detail: str = ""
+    heard: float = 0.0
+    """When it last showed that it is alive, while ready."""
 
     @property
     def restarts(self) -> int:
@@ -98,6 +100,7 @@ class Supervisor:
         if child is None or child.state != "starting":
             return []
         self._to(child, "ready", now)
+        child.heard = now
         child.detail = ""
         return self._admit(now)
 
@@ -118,6 +121,25 @@ class Supervisor:
             return self._admit(now)
         self._to(child, "waiting", now)
         return [self._spawn(child, now, delay_s)]
+
+    def heard(self, address: str, epoch: int, now: float) -> None:
+        """A child answered a heartbeat."""
+        child = self._current(address, epoch)
+        if child is not None:
+            child.heard = now
+
+    def silent(self, limit_s: float, now: float) -> list[tuple[str, int]]:
+        """(address, epoch) of the ready children that have not been heard for longer than `limit_s`: they hang."""
+        return [
+            (address, child.epoch)
+            for address, child in self.children.items()
+            if child.state == "ready" and now - child.heard > limit_s
+        ]
+
+    def excuse(self, now: float) -> None:
+        """We ourselves were away (stopped, starved), so nobody's silence means anything: begin to listen anew."""
+        for child in self.children.values():
+            child.heard = max(child.heard, now)
 
     def spawning(self, address: str, epoch: int, now: float) -> bool:
         """A delayed spawn is due. False when it is no longer wanted."""

@@ -51,3 +51,17 @@ def _answers_again(server: Served) -> bool:
         except (AssertionError, OSError):
             time.sleep(0.1)
     return False
+
+
+def test_a_frozen_agent_is_taken_out_of_rotation_and_replaced(folder: Path) -> None:
+    with served(cwd=folder) as server:
+        victim = next(p for p in server.family() if "ray::Agent" in " ".join(p.cmdline()))
+        victim.suspend()
+        try:
+            assert _answers_again(server)
+            _, alive = psutil.wait_procs([victim], timeout=15)
+            assert not alive, "it must not wake up beside its successor"
+        finally:
+            if victim.is_running():
+                victim.resume()
+        assert server.stop() == 0

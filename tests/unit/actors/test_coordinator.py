@@ -119,6 +119,7 @@ async def world() -> AsyncIterator[World]:
     made.backend = InProcessBackend(made.fabric, made.build)
     made.coordinator = Coordinator(made.fabric, made.backend, SYSTEM_CLOCK, random.Random(1))
     made.fabric.bind(COORDINATOR, made.coordinator.handlers)
+    await made.coordinator.start()
     yield made
     await made.coordinator.stop()
     for task in list(made.backend._tasks.values()):

@@ -281,3 +281,24 @@ class SupervisorMachine(RuleBasedStateMachine):
 
 TestSupervisorMachine = SupervisorMachine.TestCase
 TestSupervisorMachine.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+
+
+def test_a_ready_child_that_is_silent_for_too_long_hangs() -> None:
+    supervisor = running()
+    supervisor.heard("log", 1, 4.0)
+    assert supervisor.silent(4.0, 5.0) == []
+    assert supervisor.silent(4.0, 5.1) == [("store/0", 1), ("store/1", 1), ("router", 1)]
+    supervisor.heard("router", 0, 5.1)
+    assert ("router", 1) in supervisor.silent(4.0, 5.1), "an older incarnation's answer means nothing"
+
+
+def test_a_child_that_is_not_ready_may_be_silent() -> None:
+    supervisor = running()
+    lose(supervisor, "log")
+    assert ("log", 2) not in supervisor.silent(4.0, 100.0)
+
+
+def test_after_an_absence_of_the_supervisor_nobody_is_blamed() -> None:
+    supervisor = running()
+    supervisor.excuse(100.0)
+    assert supervisor.silent(4.0, 104.0) == []
