@@ -13,11 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import dropwhile
+from typing import Any
 
 import msgspec
 
 from rayflow.actors.inflight import InFlight
 from rayflow.actors.outbox import Outbox
+from rayflow.actors.persistence import persist
 from rayflow.actors.pools import Pools
 from rayflow.chat import Message
 from rayflow.clock import Clock, remaining_s
@@ -231,7 +233,7 @@ class Router:
                 raise outcome
         started = self._clock.now()
         question = JoinParts(work.request.run_id, work.request.messages[-1].text, run.parts_to_join())
-        joined: Joined = await self._fabric.ask("aggregator/0", question, self._left())
+        joined: Joined = await self._ask_again("aggregator/0", question)
         run.answered(joined)
         self._record(work, run.aggregated(joined, self._clock.now() - started, self._clock.wall_us()))
 
@@ -248,30 +250,35 @@ class Router:
     # --- what the stages use ---
 
     async def _ask_agent(self, work: Work, part: PartState) -> AgentReply:
-        run, request = work.run, work.request
+        run = work.run
         try:
-            async with self._pools.reserve(part.agent, self._left()) as grant:
-                now = self._clock.now()
-                self._record(work, run.part_started(part, grant.replica, grant.waited_s, now, self._clock.wall_us()))
-                streamed = request.stream and (len(run.parts) == 1 or request.progress)
-                start, step = run.token_numbers(part)
-                call = AgentCall(
-                    run_id=request.run_id,
-                    agent=part.agent,
-                    messages=work.context,
-                    params=request.params,
-                    client=request.client if streamed else "",
-                    seq_start=start,
-                    seq_step=step,
-                    instructions=request.instructions,
-                    system_prompt=request.system_prompt,
-                )
-                reply: AgentReply = await self._fabric.ask(grant.replica, call, self._left())
+            reply = await persist(lambda: self._ask_replica(work, part), self._clock)
         except Exception as error:
             self._record(work, run.part_failed(part, error, self._clock.now(), self._clock.wall_us()))
             raise
         self._record(work, run.part_finished(part, reply, self._clock.wall_us()))
         return reply
+
+    async def _ask_replica(self, work: Work, part: PartState) -> AgentReply:
+        run, request = work.run, work.request
+        async with self._pools.reserve(part.agent, self._left()) as grant:
+            now = self._clock.now()
+            self._record(work, run.part_started(part, grant.replica, grant.waited_s, now, self._clock.wall_us()))
+            streamed = request.stream and (len(run.parts) == 1 or request.progress)
+            start, step = run.token_numbers(part)
+            call = AgentCall(
+                run_id=request.run_id,
+                agent=part.agent,
+                messages=work.context,
+                params=request.params,
+                client=request.client if streamed else "",
+                seq_start=start,
+                seq_step=step,
+                instructions=request.instructions,
+                system_prompt=request.system_prompt,
+            )
+            reply: AgentReply = await self._fabric.ask(grant.replica, call, self._left())
+            return reply
 
     async def _append(self, work: Work, messages: list[Message], window: int = 0, agent: str = "") -> Appended:
         """Append to the session. Where somebody else has written meanwhile, what is known is dropped and the append
@@ -289,12 +296,16 @@ class Router:
         )
         shard = owner(request.session_id, self._shards)
         try:
-            appended: Appended = await self._fabric.ask(shard, append, self._left())
+            appended: Appended = await self._ask_again(shard, append)
         except Conflict:
             slot.forget()
             again = msgspec.structs.replace(append, expected_seq=-1, window=self._window)
-            appended = await self._fabric.ask(shard, again, self._left())
+            appended = await self._ask_again(shard, again)
         return appended
+
+    async def _ask_again(self, to: str, question: Payload) -> Any:
+        """Ask somebody who recognises a repetition (an append of this run) or does not mind one (a join)."""
+        return await persist(lambda: self._fabric.ask(to, question, self._left()), self._clock, repeatable=True)
 
     def _release_session(self, work: Work) -> None:
         if work.run.state != "finished":

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any, overload
 
+from rayflow.actors.persistence import persist
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import Unavailable
+from rayflow.errors import Unavailable, UnknownAddress
 from rayflow.events import Event
 from rayflow.messages import (
     Ack,
@@ -47,6 +49,7 @@ class SystemClient:
         self.address = address
         self.config = config
         self._streams: dict[str, asyncio.Queue[StreamItem | BaseException]] = {}
+        self._been_up = False
         self._shards = shard_addresses(config.session.shards)
         fabric.bind(address, {Token: self._on_token, Progress: self._on_progress})
 
@@ -61,8 +64,14 @@ class SystemClient:
 
         `timeout_s`: shorter than `processing.request_timeout_s`, or None for just that.
         """
-        result: RunResult = await self.fabric.ask(self._router(request.session_id), request, self._deadline(timeout_s))
-        return result
+        until = SYSTEM_CLOCK.now() + self._deadline(timeout_s)
+
+        async def ask() -> RunResult:
+            router = self._router(request.session_id)
+            result: RunResult = await self.fabric.ask(router, request, until - SYSTEM_CLOCK.now())
+            return result
+
+        return await persist(ask, SYSTEM_CLOCK)
 
     async def stream(self, request: RunRequest, timeout_s: float | None = None) -> AsyncGenerator[StreamItem, None]:
         """The run as it happens: `Token`s, `Progress` where `request.progress`, and `RunResult` as the last item.
@@ -106,7 +115,10 @@ class SystemClient:
     async def session(self, message: DeleteSession) -> Ack: ...
     async def session(self, message: CreateSession | GetSession | GetHistory | DeleteSession) -> Any:
         """Ask the store that owns the session. Raises `NotFound`, `Conflict`, `StorageError`, `FabricError`."""
-        return await self.fabric.ask(owner(message.session_id, self._shards), message, SESSION_TIMEOUT_S)
+        shard = owner(message.session_id, self._shards)
+        reads = isinstance(message, GetSession | GetHistory)
+        ask = partial(self.fabric.ask, shard, message, SESSION_TIMEOUT_S)
+        return await persist(ask, SYSTEM_CLOCK, repeatable=reads)
 
     def emit(self, event: Event) -> None:
         """Hand an event to the log."""
@@ -120,9 +132,13 @@ class SystemClient:
 
     def _router(self, session_id: str) -> str:
         routers = self.fabric.directory.addresses("router/")
-        if not routers:
-            raise Unavailable("the workflow is not ready: no router is up yet; try again shortly", retry_after_s=1)
-        return owner(session_id, routers)
+        if routers:
+            self._been_up = True
+            return owner(session_id, routers)
+        if self._been_up:
+            # It is being replaced: worth a moment's patience.
+            raise UnknownAddress("no router is up at the moment: try again shortly", retry_after_s=1)
+        raise Unavailable("the workflow is not ready: no router is up yet; try again shortly", retry_after_s=1)
 
     def _deadline(self, timeout_s: float | None) -> float:
         limit = self.config.processing.request_timeout_s

@@ -51,6 +51,7 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.peer = ""
         self.open = False
+        self._was_open = False
         self._role = role
         self._own = own
         self._secret = secret
@@ -81,7 +82,7 @@ class Link(asyncio.Protocol):
 
     async def ask(self, to: str, message: Payload, timeout_s: float) -> Payload:
         if self._lost is not None:
-            raise self._broken()
+            raise self._broken(sent=False)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"no time left to ask {to}", address=to)
         self._next_id += 1
@@ -125,7 +126,7 @@ class Link(asyncio.Protocol):
         self.resume_writing()
         for reply in self._asks.values():
             if not reply.done():
-                reply.set_exception(self._broken())
+                reply.set_exception(self._broken(sent=self._was_open))
         for number, task in self._serving.items():
             if number not in self._survivors:
                 task.cancel()
@@ -198,7 +199,7 @@ class Link(asyncio.Protocol):
         return hmac.digest(self._secret, text, "sha256").hex()
 
     def _establish(self) -> None:
-        self.open = True
+        self.open = self._was_open = True
         self._patience.cancel()
         self._splitter.limit = MAX_FRAME_BYTES
         self._opened(self)
@@ -277,7 +278,8 @@ class Link(asyncio.Protocol):
             self._transport.abort()
         self.lose(reason)
 
-    def _broken(self) -> PeerLost:
+    def _broken(self, sent: bool) -> PeerLost:
+        """`sent`: whether the peer may have seen the question this is the answer to."""
         return PeerLost(
             f"lost the connection to {self.peer or 'a process of the system'}: {self._lost}", peer=self.peer
         )
