@@ -7,6 +7,7 @@ the same limit.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import Receive
@@ -19,6 +20,8 @@ from rayflow.errors import BodyTooLarge
 
 FIRST_BYTE_S = 5.0
 MIN_BYTES_PER_S = 500.0
+LINGER_S = 2.0
+LINGER_BYTES = 64 << 20
 
 
 def has_body(headers: Headers) -> bool:
@@ -59,6 +62,21 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> byt
             raise _too_large(limit_bytes)
         if not message.get("more_body", False):
             return bytes(received)
+
+
+async def discard(receive: Receive) -> None:
+    """Take what a client still sends, keep none of it, and stop after `LINGER_S` or `LINGER_BYTES`.
+
+    A client that is cut off while it sends sees a broken connection instead of the answer that waits for it.
+    """
+    taken = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while taken < LINGER_BYTES:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _too_large(limit_bytes: int) -> BodyTooLarge:

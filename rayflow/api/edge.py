@@ -16,10 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rayflow.api.auth import ApiKeys
+from rayflow.api.body import discard
 from rayflow.api.exchange import SCOPE_KEY, Exchange
 from rayflow.api.headers import read_headers
 from rayflow.api.metrics import Metrics
 from rayflow.api.problems import ClientGone, answer, explained
+from rayflow.errors import BodyTooLarge
 from rayflow.ids import new_run_id
 
 log = logging.getLogger(__name__)
@@ -61,16 +63,20 @@ class Edge:
             exchange.status = gone.status
             log.info("request %s: %s", exchange.id, gone)
         except Exception as error:
-            await self._refuse(exchange, path, error)
+            await self._refuse(exchange, path, error, receive)
         finally:
             route = path if handler is not None else getattr(scope.get("route"), "path_format", "other")
             self._metrics.request(route, exchange.status or ClientGone.status, time.perf_counter() - started)
 
-    async def _refuse(self, exchange: Exchange, path: str, error: Exception) -> None:
+    async def _refuse(self, exchange: Exchange, path: str, error: Exception, receive: Receive) -> None:
         refusal = explained(error, exchange.id)
         if not exchange.status:
             status, headers, body = answer(refusal, path, exchange.id)
             await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+            if isinstance(refusal, BodyTooLarge):
+                await exchange.send({"type": "http.response.body", "body": body, "more_body": True})
+                await discard(receive)
+                body = b""
             await exchange.send({"type": "http.response.body", "body": body})
         elif not exchange.complete:
             raise error  # the server cuts the connection: a torn answer must not look whole

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 from api_doubles import ScriptedClient, Wire, config
+from starlette.types import Message
 
 from rayflow.api import body as body_module
 from rayflow.api.http import create_app
@@ -189,13 +190,25 @@ async def test_a_request_without_host_is_refused(client: ScriptedClient) -> None
 
 
 @pytest.mark.parametrize("headers", [{}, {"content-length": "10"}])
-async def test_a_body_that_grows_past_the_limit_is_not_read_to_its_end(headers: dict[str, str]) -> None:
+async def test_a_body_that_grows_past_the_limit_is_answered_at_once_and_the_rest_thrown_away(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off while it still sends, a client would see a broken connection and not the answer."""
+    monkeypatch.setattr(body_module, "LINGER_BYTES", 1500)
     client = ScriptedClient(config(security={"max_body_bytes": 1024}))
     wire = Wire(COMPLETIONS, *[b"x" * 600] * 10, headers=headers)
-    await create_app(client)(wire.scope, wire.receive, wire.send)
+    answered_after: list[int] = []
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            answered_after.append(wire.reads)
+        await wire.send(message)
+
+    await create_app(client)(wire.scope, wire.receive, send)
+    assert answered_after == [2]
     assert (wire.status, json.loads(wire.body)["error"]["code"]) == (413, "body-too-large")
     assert wire.headers["connection"] == "close"
-    assert wire.reads == 2
+    assert wire.reads == 5, "no more than LINGER_BYTES are waited for"
 
 
 async def test_a_body_of_just_the_limit_is_taken() -> None:
