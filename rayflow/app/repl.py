@@ -95,7 +95,7 @@ class Repl:
             progress=True,
             channel="cli",
         )
-        sent: dict[str, str] = {}
+        sent = ""
         several = False
         async for item in self._client.stream(request):
             match item:
@@ -104,10 +104,10 @@ class Repl:
                     several = len(agents) > 1
                     self._console.print(f"[green]{escape(' + '.join(agents))}[/] ", end="")
                 case Token() if not several:
-                    sent["answer"] = sent.get("answer", "") + item.text
+                    sent += item.text
                     self._console.out(item.text, end="", highlight=False)
                 case RunResult():
-                    rest = item.content.removeprefix(sent.get("answer", ""))
+                    rest = item.content.removeprefix(sent)
                     self._console.out(rest, highlight=False)
                     self._count(item)
 

@@ -1,12 +1,11 @@
 """The Ray actor classes: one per role, so that `ray list actors` reads like the design.
 
-Ray gives them a process, a name and a life; everything they say goes over the fabric. Their only Ray methods are `run`,
-which lasts as long as the actor does (its failure is Ray's notice of death), and `pid`.
+Ray gives them a process, a name and a life; everything they say goes over the fabric. Their only Ray method is `run`,
+which lasts as long as the actor does: its failure is Ray's notice of death.
 """
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -35,9 +34,6 @@ class RayProcess:
 
     def __init__(self, boot: bytes) -> None:
         self._boot = msgspec.msgpack.decode(boot, type=Boot)
-
-    async def pid(self) -> int:
-        return os.getpid()
 
     async def run(self) -> str:
         """Live. Returns when the actor was drained and stopped; raises when it could not start."""
