@@ -1,0 +1,177 @@
+"""Runs: client -> router -> agents, aggregator -> client."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from rayflow.chat import FinishReason, Message, ModelParams, ToolCall, Usage
+from rayflow.events import Event
+from rayflow.messages.base import Payload
+
+
+class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Ask a router to run the workflow for the new messages of a conversation. Reply: `RunResult`.
+
+    `messages` holds only what is new; the session's last turns are added by the router.
+    `agent`: run this agent instead of routing. `client`: fabric address that wants `Token`s and `Progress`, or "".
+    `session_id` is always set by the caller; `new_session` says that it was just made.
+    A run does not depend on its client's connection: it goes on when that breaks, and stops only when cancelled.
+    """
+
+    survives_caller: ClassVar[bool] = True
+
+    run_id: str
+    session_id: str
+    messages: list[Message]
+    params: ModelParams = ModelParams()
+    tenant: str = ""
+    user_id: str = ""
+    agent: str = ""
+    client: str = ""
+    stream: bool = False
+    progress: bool = False
+    new_session: bool = False
+    channel: str = "native"
+    instructions: str = ""
+    """Added to the agents' own system prompts (a client's system message)."""
+    system_prompt: str = ""
+    """Replaces the agents' own system prompts when set."""
+    job_id: str = ""
+    item_id: str = ""
+    repeatable: bool = False
+    """The client may ask again under this `run_id` (it sent an idempotency key): a repetition joins the run that is
+    under way, or gets the answer that is in the session already."""
+    metadata: dict[str, str] = {}
+
+
+class PartSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one agent's part of a run went."""
+
+    agent: str
+    status: str
+    duration_ms: float = 0.0
+    ttft_ms: float | None = None
+    usage: Usage = Usage()
+    error: str = ""
+
+
+class RunResult(Payload, frozen=True, omit_defaults=True, tag=True):
+    """The finished run. It exists only after the answer is durable in the session.
+
+    `streamed` is the agent whose tokens are the answer, or "" when the answer was joined from several parts.
+    """
+
+    run_id: str
+    session_id: str
+    content: str
+    finish_reason: FinishReason
+    usage: Usage
+    model: str
+    agents: list[str]
+    tool_calls: list[ToolCall] = []
+    streamed: str = ""
+    strategy: str = ""
+    confidence: float = 1.0
+    turn: int = 0
+    """Sequence number of the answer in its session."""
+    last_seq: int = 0
+    duration_ms: float = 0.0
+    parts: list[PartSummary] = []
+    metadata: dict[str, Any] = {}
+
+
+class CancelRun(Payload, frozen=True, tag=True):
+    """Stop a run; its upstream calls are closed. Unknown and finished runs are ignored."""
+
+    run_id: str
+    reason: str = "client disconnected"
+
+
+class TokenStream(Payload, frozen=True, tag=True):
+    """Opens the stream of one part's tokens, from the replica to the run's client. Its items are `Token`s."""
+
+    run_id: str
+    agent: str
+
+
+class Token(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Pieces of an agent's answer as the model cut them, streamed to the run's client directly by the replica."""
+
+    run_id: str
+    seq: int
+    agent: str
+    pieces: list[str]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+class Progress(Payload, frozen=True, tag=True):
+    """A coarse event of a run, told to the run's client by the router."""
+
+    event: Event
+
+
+class AgentCall(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Ask a replica for one part of a run. Reply: `AgentReply`.
+
+    The replica numbers its tokens `seq_start`, `seq_start + seq_step`, ...: parts that run side by side take turns, so
+    that no two events of a run share a number.
+    """
+
+    run_id: str
+    agent: str
+    messages: list[Message]
+    params: ModelParams = ModelParams()
+    client: str = ""
+    seq_start: int = 1
+    seq_step: int = 1
+    instructions: str = ""
+    system_prompt: str = ""
+    """As in `RunRequest`."""
+
+
+class AgentReply(Payload, frozen=True, omit_defaults=True, tag=True):
+    """A complete part. `last_seq` is the highest event number the replica used (0: none)."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    model: str
+    duration_ms: float
+    ttft_ms: float | None = None
+    tool_calls: list[ToolCall] = []
+    last_seq: int = 0
+    chunks: int = 0
+    in_flight: int = 0
+    """Calls this replica was busy with when it answered: load travels on replies, never through the coordinator."""
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One agent's answer (or its error) as the aggregator sees it."""
+
+    agent: str
+    text: str = ""
+    error: str = ""
+    role: str = ""
+    duration_ms: float = 0.0
+
+
+class JoinParts(Payload, frozen=True, tag=True):
+    """Ask an aggregator for one answer out of several. Reply: `Joined`."""
+
+    run_id: str
+    question: str
+    parts: list[Part]
+
+
+class Joined(Payload, frozen=True, omit_defaults=True, tag=True):
+    text: str
+    strategy: str
+    confidence: float
+    agents: list[str]
+    """The agents whose text is in the answer."""
+    metadata: dict[str, Any] = {}

@@ -1,0 +1,180 @@
+"""The system itself: coordinator, life cycle, directory, event log."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rayflow.events import Event
+from rayflow.messages.base import Payload
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an actor listens: `unix:/path` or `tcp:host:port`. `epoch` grows with each incarnation.
+
+    On a cluster of several nodes, `node` names the machine and `tcp` is how the others reach it.
+    """
+
+    address: str
+    endpoint: str
+    epoch: int = 0
+    node: str = ""
+    tcp: str = ""
+
+
+class Directory(Payload, frozen=True, tag=True):
+    """Who is where. The coordinator pushes it whenever it changes; a higher `version` replaces a lower one."""
+
+    version: int
+    entries: list[Endpoint]
+
+
+class Launch(Payload, frozen=True, tag=True):
+    """Ask a new coordinator to start this workflow. Reply: `Status` when every actor is ready."""
+
+    config: bytes
+
+
+class Join(Payload, frozen=True, omit_defaults=True, tag=True):
+    """A process tells the coordinator that it listens, and asks what it should be. Reply: `Welcome`.
+
+    `ready`: it takes messages already. It knew an earlier coordinator, lost it, and now looks for the next one.
+    """
+
+    entry: Endpoint
+    pid: int
+    role: str
+    ready: bool = False
+
+
+class Welcome(Payload, frozen=True, tag=True):
+    """`config`: the workflow configuration as JSON. It travels here, not in Ray arguments, because it holds keys."""
+
+    config: bytes
+    directory: Directory
+
+
+class Ready(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Told by an actor when it can take messages; `boot` names the seconds its start took, by step."""
+
+    address: str
+    boot: dict[str, float]
+    epoch: int = 0
+
+
+class Leave(Payload, frozen=True, tag=True):
+    """Told by an actor or ingress that ends on purpose."""
+
+    address: str
+
+
+class EventBatch(Payload, frozen=True, tag=True):
+    events: list[Event]
+
+
+class FlushEvents(Payload, frozen=True, tag=True):
+    """Write what is buffered. Reply: `Ack` when it is readable by queries."""
+
+
+class Ping(Payload, frozen=True, tag=True):
+    """Reply: `Pong`."""
+
+
+class Pong(Payload, frozen=True, omit_defaults=True, tag=True):
+    address: str
+    pid: int
+    in_flight: int = 0
+    stats: dict[str, float] = {}
+
+
+class GetStatus(Payload, frozen=True, tag=True):
+    """Ask the coordinator for the state of all actors. Reply: `Status`."""
+
+
+class ActorStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    address: str
+    role: str
+    state: str
+    pid: int = 0
+    restarts: int = 0
+    uptime_s: float = 0.0
+    detail: str = ""
+
+
+class Status(Payload, frozen=True, omit_defaults=True, tag=True):
+    workflow: str
+    version: str
+    state: str
+    actors: list[ActorStatus]
+    timeline: dict[str, float] = {}
+    """Seconds from the start of the coordinator to each step of the start."""
+
+
+class Drain(Payload, frozen=True, tag=True):
+    """Finish what is in flight, take nothing new. Reply: `Drained` within `budget_s`."""
+
+    budget_s: float
+
+
+class Drained(Payload, frozen=True, tag=True):
+    left: list[str]
+    """Ids of the work that did not finish within the budget."""
+
+
+class Shutdown(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Ask the coordinator to drain and stop all actors. Reply: `Drained`."""
+
+    reason: str = ""
+    budget_s: float = 30.0
+
+
+class Reconfigure(Payload, frozen=True, tag=True):
+    """Ask the coordinator to go over to this configuration without failing a request. Reply: `Reconfigured` when every
+    actor has it; `ConfigurationError` for what can only change with a restart, and then nothing has changed."""
+
+    config: bytes
+
+
+class Reconfigured(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Addresses of the actors that were replaced, started and stopped."""
+
+    replaced: list[str] = []
+    added: list[str] = []
+    removed: list[str] = []
+
+
+class Configure(Payload, frozen=True, tag=True):
+    """The workflow has a new configuration: told to processes that no supervisor replaces (ingress, clients).
+    Reply: `Ack`."""
+
+    config: bytes
+
+
+class GetLinks(Payload, frozen=True, tag=True):
+    """Ask a process for its connections. Reply: `Links`."""
+
+
+class LinkStats(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One connection of a process, since it was opened. `peer` is the other side's endpoint."""
+
+    peer: str
+    age_s: float
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    asks: int = 0
+    """Asks of ours that wait for their reply."""
+    serving: int = 0
+    """Asks of the peer that we work on."""
+    streams: int = 0
+    """Open streams, both ways."""
+    queued_bytes: int = 0
+    """Written, but not yet taken by the peer."""
+    stalled_s: float = 0.0
+    """How long, in all, the peer did not keep up."""
+    dropped: int = 0
+    """Told messages that were thrown away because it did not."""
+
+
+class Links(Payload, frozen=True, tag=True):
+    links: list[LinkStats]
