@@ -5,7 +5,8 @@
 
 Two actors in two processes exchange 1 KiB each way. Every figure is the median of `--reps` runs of `--secs` seconds;
 the CPU is that of both actor processes (for `.remote()` of the whole Ray tree). Ratios within one run count, absolute
-figures depend on the machine.
+figures depend on the machine. The last row is a reader of 64 streams that stands still while its writer goes on trying:
+how many items it could send, how much memory they took in the writer, and how far that grew from then on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ import ray
 
 from rayflow.chat import Usage
 from rayflow.cluster.fabric.sockets import SocketFabric
-from rayflow.messages import AgentReply, CancelRun, Endpoint, Ping, Pong, Token
+from rayflow.messages import AgentReply, CancelRun, Endpoint, FlushEvents, Ping, Pong, Token, TokenStream
+from rayflow.runtime.ports import Inlet
 
 SECRET = b"benchmark"
 KIB = "x" * 1000
+STREAMS, GAP_S = 64, 0.005
 
 
 class Near:
@@ -47,7 +51,8 @@ class Near:
 
     def bind(self) -> None:
         self.tokens = 0
-        self.fabric.bind("near", {Token: self._token})
+        self.stopped: list[Inlet] = []
+        self.fabric.bind("near", {}, {TokenStream: self._opened})
 
     async def meet(self, endpoint: str) -> None:
         self.fabric.directory.put(Endpoint("far", endpoint))
@@ -78,15 +83,30 @@ class Near:
             "count": len(latencies),
         }
 
-    async def receive(self, streams: int, gap_s: float, secs: float) -> dict[str, float]:
+    async def receive(self, secs: float) -> dict[str, float]:
+        """Streams of tokens, paced by the writer."""
         self.tokens = 0
         cpu, began = time.process_time(), time.perf_counter()
-        await self.fabric.ask("far", Pong(f"{streams} {gap_s} {secs}", 0), secs + 30)
+        await self.fabric.ask("far", Pong(str(secs), 0), secs + 30)
         took = time.perf_counter() - began
         return {"per_s": self.tokens / took, "cpu_s": time.process_time() - cpu, "count": self.tokens}
 
-    def _token(self, token: Token) -> None:
-        self.tokens += len(token.pieces)
+    async def stand_still(self, secs: float) -> dict[str, float]:
+        """Streams that nobody reads."""
+        report: Pong = await self.fabric.ask("far", FlushEvents(), secs + 30)
+        for inlet in self.stopped:
+            inlet.close()
+        self.stopped.clear()
+        return report.stats
+
+    def _opened(self, opening: TokenStream, inlet: Inlet) -> None:
+        if opening.agent == "stopped":
+            self.stopped.append(inlet)
+        else:
+            inlet.on_readable(lambda: self._take(inlet))
+
+    def _take(self, inlet: Inlet) -> None:
+        self.tokens += len(inlet.take())
 
     async def cpu(self) -> float:
         return time.process_time()
@@ -100,27 +120,45 @@ class Far(Near):
 
     def bind(self) -> None:
         reply = AgentReply(KIB, "stop", Usage(), "", 0.0)
-        self.fabric.bind("far", {CancelRun: lambda _: reply, Pong: self._stream})
+        self.fabric.bind("far", {CancelRun: lambda _: reply, Pong: self._stream, FlushEvents: self._flood})
 
     async def know(self, endpoint: str) -> None:
         self.fabric.directory.put(Endpoint("near", endpoint))
 
     async def _stream(self, request: Pong) -> Ping:
-        streams, gap_s, secs = (float(word) for word in request.address.split())
-        await asyncio.gather(*(self._one(f"run-{i}", gap_s, secs) for i in range(int(streams))))
+        secs = float(request.address)
+        await asyncio.gather(*(self._one(f"run-{i}", secs) for i in range(STREAMS)))
         return Ping()
 
-    async def _one(self, run_id: str, gap_s: float, secs: float) -> None:
+    async def _one(self, run_id: str, secs: float) -> None:
         loop = asyncio.get_running_loop()
-        began, sent = loop.time(), 0
-        while True:
-            due = min(int((loop.time() - began) / gap_s), int(secs / gap_s))
+        outlet = self.fabric.stream("near", TokenStream(run_id, "a"))
+        began, sent, total = loop.time(), 0, int(secs / GAP_S)
+        while sent < total:
+            due = min(int((loop.time() - began) / GAP_S), total)
             while sent < due:
                 sent += 1
-                self.fabric.tell("near", Token(run_id, sent, "a", [" word"]))
-            if sent >= int(secs / gap_s):
-                return
-            await asyncio.sleep(began + (sent + 1) * gap_s - loop.time())
+                token = Token(run_id, sent, "a", [" word"])
+                if not outlet.offer(token):
+                    await outlet.send(token)
+            await asyncio.sleep(began + (sent + 1) * GAP_S - loop.time())
+        outlet.close()
+
+    async def _flood(self, _: FlushEvents) -> Pong:
+        """Offer 1 KiB items to readers that stand still, a thousand times as many as they could hold."""
+        process = psutil.Process()
+        outlets = [self.fabric.stream("near", TokenStream(f"run-{i}", "stopped")) for i in range(STREAMS)]
+        item, accepted, rss = Token("run", 1, "a", [KIB]), 0, [process.memory_info().rss]
+        for turns in (50, 1000):  # first the window fills, then nothing may happen any more
+            for _turn in range(turns):
+                for outlet in outlets:
+                    accepted += sum(outlet.offer(item) for _ in range(256))
+                await asyncio.sleep(0)
+            rss.append(process.memory_info().rss)
+        for outlet in outlets:
+            outlet.close()
+        mib = [round((after - before) / 2**20, 1) for before, after in pairwise(rss)]
+        return Pong("far", 0, stats={"accepted": accepted, "window_mib": mib[0], "grown_mib": mib[1]})
 
 
 def pair(kind: str, folder: Path) -> tuple[Any, Any]:
@@ -141,7 +179,7 @@ def round_trips(near: Any, far: Any, in_flight: int, secs: float) -> dict[str, f
 
 def streams(near: Any, far: Any, secs: float) -> dict[str, float]:
     before = ray.get(far.cpu.remote())
-    run = ray.get(near.receive.remote(64, 0.005, secs))
+    run = ray.get(near.receive.remote(secs))
     return _per(run, ray.get(far.cpu.remote()) - before)
 
 
@@ -204,20 +242,26 @@ def main() -> None:
                 runs = [round_trips(near, far, in_flight, args.secs) for _ in range(args.reps)]
                 found[f"{kind} ask x{in_flight}"] = median(runs)
             found[f"{kind} 64 streams at 5 ms"] = median([streams(near, far, args.secs * 2) for _ in range(args.reps)])
+            stopped = median([ray.get(near.stand_still.remote(args.secs)) for _ in range(args.reps)])
+            found[f"{kind} stopped reader"] = stopped
         for in_flight in (1, 128):
             found[f"remote x{in_flight}"] = median([remote_calls(far, in_flight, args.secs) for _ in range(args.reps)])
         ray.shutdown()
     found["ratio"] = {
-        f"x{n}": round(found[f"unix ask x{n}"]["per_s"] / found[f"remote x{n}"]["per_s"], 1) for n in (1, 128)
+        f"{kind} x{n}": round(found[f"{kind} ask x{n}"]["per_s"] / found[f"remote x{n}"]["per_s"], 1)
+        for kind in ("unix", "tcp")
+        for n in (1, 128)
     }
     if args.json:
         print(json.dumps(found))
         return
     print("| transport | per s | p50 us | p99 us | CPU us |\n|---|---|---|---|---|")
     for name, row in found.items():
-        if name != "ratio":
+        if "per_s" in row:
             cells = [f"{row[key]:,.0f}" if key in row else "-" for key in ("per_s", "p50_us", "p99_us", "cpu_us")]
             print(f"| {name} | {' | '.join(cells)} |")
+    for kind in ("unix", "tcp"):
+        print(f"\n{kind}, a reader that stands still: {found[f'{kind} stopped reader']}")
     print(f"\nround trips of the fabric over those of .remote(): {found['ratio']}")
 
 

@@ -11,7 +11,9 @@ says whether the same request may succeed later without being changed.
     │   ├── InvalidJson           invalid-json
     │   ├── InvalidEncoding       invalid-encoding
     │   ├── BodyTooLarge          body-too-large
-    │   └── ContentRejected       content-rejected          the text broke a configured policy
+    │   ├── ContentRejected       content-rejected          the text broke a configured policy
+    │   ├── KeyReused             idempotency-key-reused    the key belongs to another request
+    │   └── PoisonMessage         poison-message            `replicas` died working on it: in quarantine
     ├── AuthenticationError       unauthenticated
     ├── NotFound                  not-found                 `kind` and `id` say what
     ├── Conflict                  conflict
@@ -19,7 +21,8 @@ says whether the same request may succeed later without being changed.
     ├── Unavailable               unavailable               not ready, draining or lost; `retry_after_s`
     ├── Cancelled                 cancelled
     ├── StorageError              storage-failed
-    │   └── StorageFull           storage-full
+    │   ├── StorageFull           storage-full
+    │   └── Fenced                fenced                    another owner took the store over; `epoch`, `owner`
     └── ExecutionError            execution-failed
         ├── DeadlineExceeded      deadline-exceeded
         ├── ModelError            model-failed              `model`, `upstream_status`
@@ -121,6 +124,14 @@ class ContentRejected(ValidationError):
     slug, title, status = "content-rejected", "Content not accepted", 422
 
 
+class KeyReused(ValidationError):
+    slug, title, status = "idempotency-key-reused", "Idempotency-Key belongs to another request", 422
+
+
+class PoisonMessage(ValidationError):
+    slug, title, status = "poison-message", "Message ended the processes that worked on it", 422
+
+
 class AuthenticationError(WorkflowError):
     slug, error_code, title, status = "unauthenticated", "WORKFLOW_AUTH_ERROR", "Missing or wrong API key", 401
 
@@ -151,6 +162,10 @@ class StorageError(WorkflowError):
 
 class StorageFull(StorageError):
     slug, title, status, retryable = "storage-full", "Storage is full", 507, True
+
+
+class Fenced(StorageError):
+    slug, title, status, retryable = "fenced", "Another owner has taken over", 503, True
 
 
 class ExecutionError(WorkflowError):

@@ -1,9 +1,8 @@
 """What happened, as typed rows.
 
 Every actor hands `Event`s to the event log; a row of the log is one `Event`. Events of a run are numbered by `seq`
-from 1;
-`(run_id, seq)` names a row, is the SSE id of a native stream and the order in the log. Tokens are events of the stream
-(they take numbers) but are not logged one by one: the finish of an agent's part tells how many there were.
+from 1; `(run_id, seq)` names a row, is the SSE id of a native stream and the order in the log. Tokens are events of the
+stream (they take numbers) but are not logged one by one: the finish of an agent's part tells how many there were.
 
 `EVENTS` is the list of all kinds; `docs/events.md` shows it as a table, and a test compares the two.
 """
@@ -59,9 +58,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 EVENTS: dict[str, str] = {
     "run.started": "A router took the run in. `channel`, `data.messages`.",
     "run.routed": "The routing policy chose. `strategy`, `confidence`, `data.agents`, `data.reason`.",
-    "agent.started": "A part was sent to a replica. `agent`, `replica`, `queue_ms`.",
+    "run.quarantined": "A message ended the replicas that worked on it. `agent`, `error_message`, `data.replicas`.",
+    "agent.started": "A part was sent to a replica. `agent`, `replica`, `queue_ms`, `data.attempt`.",
     "agent.token": "Text of an agent's answer (streamed to clients, never logged).",
-    "agent.finished": "A part ended. `status`, `model`, `duration_ms`, `ttft_ms`, tokens, `data.chunks`.",
+    "agent.retried": "A replica died, and another one is asked. `replica`, `data.attempt`, `data.delay_s`.",
+    "agent.finished": "A part ended. `status`, `model`, `duration_ms`, `ttft_ms`, tokens, `data.attempt`.",
     "aggregate.finished": "The aggregator joined the parts. `strategy`, `duration_ms`, `data.parts`.",
     "turn.committed": "A turn is durable. `data.role`, `data.turn`, `data.chars`.",
     "run.finished": "The run ended: `status`, `error`, `duration_ms`, `ttft_ms`, tokens of all parts.",
@@ -73,6 +74,8 @@ EVENTS: dict[str, str] = {
     "actor.parked": "An actor died too often and stays down. `data.restarts`.",
     "actor.stopped": "An actor stopped as asked.",
     "system.started": "All actors are up. `duration_ms`, `data.timeline`.",
+    "system.adopted": "A new coordinator found the actors of the last one. `duration_ms`, `data.alive` of `data.expected`.",
+    "system.reconfigured": "All actors have the new configuration, or none. `status`, `duration_ms`, `data.replaced`.",
     "system.stopping": "Shutdown began. `data.reason`.",
     "batch.started": "A batch job began. `job_id`, `data.input`, `data.items`.",
     "batch.finished": "A batch job ended. `job_id`, `status`, `data.ok`, `data.failed`.",

@@ -1,7 +1,8 @@
 """One replica of an agent: turns a call into a model request, streams its tokens, answers with the whole part.
 
 Tokens go straight to the client that waits for them; the router hears only the end. The first token leaves at once,
-later ones are collected for a few milliseconds, because a frame per token would cost more than the token.
+later ones are collected for a few milliseconds, because a frame per token would cost more than the token. A client that
+does not keep up slows the reading of the model's answer down.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from rayflow.chat import FinishReason, FunctionCall, Message, ModelParams, Model
 from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
 from rayflow.errors import ModelError, ModelIncomplete
-from rayflow.messages import AgentCall, AgentReply, Payload, Token
+from rayflow.messages import AgentCall, AgentReply, Payload, Token, TokenStream
 from rayflow.policies.pacing import rest_s
 from rayflow.policies.retry import decide
-from rayflow.runtime.ports import Fabric, Handler, ModelClient
+from rayflow.runtime.ports import Fabric, Handler, ModelClient, Outlet
 
+MAX_BEHIND_CHARS = 16 << 10
+"""How much of an answer may wait for a client that reads slowly, until the model waits, too."""
 MARGIN_S = 0.02
 """Each hop keeps this much of the deadline back, so that its own error arrives before the caller gives up."""
 
@@ -109,11 +112,13 @@ class Agent:
                     answer.add_tool_call(delta)
                 answer.finish_reason = chunk.finish_reason or answer.finish_reason
                 answer.usage = chunk.usage or answer.usage
+                if answer.behind:
+                    await answer.catch_up()
                 if (pause_s := rest_s(len(self._busy), self._streaming.flush_s)) and answer.finish_reason is None:
                     await asyncio.sleep(pause_s)
         finally:
             await stream.aclose()
-            answer.flush()
+            answer.close()
         if answer.finish_reason is None:
             raise ModelIncomplete("the model's stream ended without a finish reason", partial=answer.text)
         return AgentReply(
@@ -136,13 +141,15 @@ class Agent:
 
 
 class Answer:
-    """A streamed answer while it grows, and what of it has already been sent."""
+    """A streamed answer while it grows, and what of it has already been sent. Whatever a client did not get of it, it
+    gets with the result of the run."""
 
     def __init__(self, agent: Agent, call: AgentCall) -> None:
-        self._tell = agent._fabric.tell
+        self._fabric = agent._fabric
         self._clock = agent._clock
         self._streaming = agent._streaming
         self._call = call
+        self._outlet: Outlet | None = None
         self._pieces: list[str] = []
         self._unsent: list[str] = []
         self._unsent_chars = 0
@@ -177,16 +184,38 @@ class Answer:
         self._deltas.setdefault(delta.index, []).append(delta)
 
     def flush(self) -> None:
+        """Send what there is, if the client keeps up."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._unsent:
-            call = self._call
-            seq = call.seq_start + self.sent * call.seq_step
-            self._tell(call.client, Token(call.run_id, seq, call.agent, self._unsent))
-            self._unsent = []
-            self._unsent_chars = 0
+        if not self._unsent:
+            return
+        call = self._call
+        if self._outlet is None:
+            self._outlet = self._fabric.stream(call.client, TokenStream(call.run_id, call.agent, call.attempt))
+        seq = call.seq_start + self.sent * call.seq_step
+        if self._outlet.offer(Token(call.run_id, seq, call.agent, self._unsent)):
             self.sent += 1
+        elif not self._outlet.lost:
+            return
+        self._unsent = []
+        self._unsent_chars = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client is so slow that it must be waited for."""
+        return self._unsent_chars > MAX_BEHIND_CHARS
+
+    async def catch_up(self) -> None:
+        while self.behind and self._outlet is not None:
+            await self._outlet.room()
+            self.flush()
+
+    def close(self) -> None:
+        """The last tokens, and the end of their stream."""
+        self.flush()
+        if self._outlet is not None:
+            self._outlet.close()
 
     def tool_calls(self) -> list[ToolCall]:
         return [

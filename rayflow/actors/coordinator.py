@@ -1,7 +1,9 @@
-"""The coordinator actor: carries out what the supervisor decides, and tells everybody who is where.
+"""The coordinator actor: the supervisor's hands and ears, and the one who tells everybody who is where.
 
 It starts, watches, restarts and stops all others, and never touches a message of a run. A death is learnt from the
-backend's notice or from the child's broken connection, whichever comes first.
+backend's notice or from the child's broken connection, whichever comes first, and a hang from missed heartbeats.
+Whatever happens goes one way: an event to the supervisor, then `_do`, which tells the directory, writes the record and
+carries out the instructions. So a coordinator that dies leaves all it knew behind, and the next one adopts who lives.
 """
 
 from __future__ import annotations
@@ -10,22 +12,19 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
-from rayflow import __version__
-from rayflow.actors.outbox import Outbox
+from rayflow.actors.chronicle import Chronicle
+from rayflow.actors.hands import Hands
+from rayflow.actors.membership import Membership
+from rayflow.actors.roll_call import status
+from rayflow.actors.rolling import Rolling
 from rayflow.clock import Clock
-from rayflow.config.schema import WorkflowConfig
-from rayflow.config.transfer import restore
-from rayflow.errors import Unavailable, WorkflowError
-from rayflow.events import Event
+from rayflow.errors import ConfigurationError, Conflict, StorageError, Unavailable, WorkflowError
 from rayflow.messages import (
-    ActorStatus,
-    Directory,
-    Drain,
     Drained,
-    Endpoint,
     GetStatus,
     Join,
     Launch,
@@ -34,47 +33,49 @@ from rayflow.messages import (
     Ping,
     Pong,
     Ready,
+    Reconfigure,
+    Reconfigured,
     Shutdown,
     Status,
     Welcome,
 )
-from rayflow.runtime.ports import Backend, Fabric, Handler
-from rayflow.runtime.roster import COORDINATOR, NODE, roster
-from rayflow.runtime.supervisor import Admit, Child, Instruction, Spawn, Stop, Supervisor
+from rayflow.policies.restart import ExitReason
+from rayflow.runtime.configurations import Configurations
+from rayflow.runtime.ledger import Holder, Knowledge, Ledger
+from rayflow.runtime.ports import ENDED, Backend, Fabric, Handler, Record
+from rayflow.runtime.recall import holders, revive
+from rayflow.runtime.rollout import check
+from rayflow.runtime.roster import COORDINATOR, ROLES, node_address, roster
+from rayflow.runtime.supervision.instructions import Instruction, Spawn
+from rayflow.runtime.supervision.supervisor import ADOPT_S, HANG_S, Supervisor
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0
-HANG_S = 4.0
-"""A child that has not answered for so long hangs: it is taken out of rotation, ended and started again."""
-KILL_GRACE_S = 2.0
-"""After a child's drain budget, this long until it is killed."""
+VERSIONS = 1000
+"""More versions of the directory than can have been pushed and not put on record."""
 
 
 class Coordinator:
-    def __init__(self, fabric: Fabric, backend: Backend, clock: Clock, rng: random.Random) -> None:
+    """`record`: where what it knows outlives it."""
+
+    def __init__(self, fabric: Fabric, backend: Backend, clock: Clock, rng: random.Random, record: Record) -> None:
         self._fabric = fabric
         self._backend = backend
         self._clock = clock
         self._rng = rng
-        self._outbox = Outbox(fabric)
-        self._supervisor = Supervisor([])
-        self._config: WorkflowConfig | None = None
-        self._config_json = b""
-        self._entries: dict[str, Endpoint] = {}
-        self._members: dict[str, Join] = {}
-        # Starts at the time, so that a later coordinator's directory replaces this one's.
-        self._version = clock.wall_us()
-        self._pushing = False
-        self._admitted: dict[str, asyncio.Event] = {}
-        self._changed = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._budget_s = 30.0
-        self._left: list[str] = []
+        self._ledger = Ledger(record)
+        self._chronicle = Chronicle(fabric, clock)
+        self._supervisor = Supervisor()
+        # Its versions start at the time, so that the directory of a later run replaces this one's.
+        self._membership = Membership(fabric, clock.wall_us())
+        self._configs = Configurations()
+        self._hands = Hands(fabric, backend, self._wanted, self._on_exit)
+        self._rolling: asyncio.Task[Reconfigured] | None = None
         self._closed = False
-        self._timeline: dict[str, float] = {}
-        self._born = clock.now()
-        backend.on_exit(self._on_exit)
+        self._news = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def handlers(self) -> Mapping[type[Payload], Handler]:
@@ -84,12 +85,17 @@ class Coordinator:
             Ready: self._ready,
             Leave: self._leave,
             GetStatus: self._status,
+            Reconfigure: self._reconfigure,
             Shutdown: self._shutdown,
             Ping: lambda _: Pong(COORDINATOR, os.getpid()),
         }
 
     async def start(self) -> None:
-        """It waits for `Launch`."""
+        """Go on where an earlier coordinator of this run left off; else wait for `Launch`."""
+        self._backend.on_exit(self._on_exit)
+        known = self._ledger.read()
+        if known is not None:
+            self._adopt(known)
         self._task(self._listen())
 
     async def drain(self, budget_s: float) -> list[str]:
@@ -98,257 +104,311 @@ class Coordinator:
     async def stop(self) -> None:
         """From here on deaths are nobody's business: nothing is started again."""
         self._closed = True
-        self._outbox.close()
+        self._chronicle.close()
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._ledger.close()
 
     # --- starting ---
 
     async def _launch(self, request: Launch) -> Status:
-        if self._config is not None:
-            raise WorkflowError("this coordinator already runs a workflow")
-        self._config = restore(request.config)
-        self._config_json = request.config
-        self._entries[COORDINATOR] = Endpoint(COORDINATOR, self._fabric.endpoint)
-        self._supervisor = Supervisor(roster(self._config))
-        self._outbox.enabled = self._config.monitoring.event_log
-        self._mark("launch")
-        self._do(self._supervisor.start(self._clock.now()))
-        async with self._changed:
-            await self._changed.wait_for(
-                lambda: self._supervisor.all_ready or self._supervisor.stopping or self._parked()
-            )
+        """Asked again for the same workflow, or of a coordinator that has adopted it, it says how things are."""
+        if self._configs.target and request.config != self._configs.current_json:
+            raise Conflict("this coordinator already runs a workflow: reconfigure it, or stop it first")
+        first = not self._configs.target
+        if first:
+            self._configs.target = self._configs.add(request.config)
+            self._chronicle.about(self._configs.current)
+            self._chronicle.mark("launch")
+            self._supervisor = Supervisor(roster(self._configs.current, self._configs.target))
+            self._do(self._supervisor.start(self._clock.now()))
+        supervisor = self._supervisor
+        await self._until(lambda: supervisor.all_ready or supervisor.stopping or bool(self._parked()))
+        if first:
+            self._launched()
+        return self._status(GetStatus())
+
+    def _launched(self) -> None:
         if not self._supervisor.all_ready:
             raise Unavailable("the workflow did not start: " + "; ".join(self._parked() or ["stopped while starting"]))
-        self._mark("ready")
-        took_ms = (self._clock.now() - self._born) * 1000
-        self._record("system.started", COORDINATOR, duration_ms=took_ms, data={"timeline": self._timeline})
-        return self._status(GetStatus())
+        self._chronicle.mark("ready")
+        facts = {"timeline": self._chronicle.timeline}
+        self._chronicle.record("system.started", duration_ms=self._chronicle.age_s * 1000, data=facts)
 
     async def _join(self, request: Join) -> Welcome:
         """A process listens. A child is welcomed when its turn in the start order has come, anybody else at once."""
-        entry = request.entry
-        if self._config is None:
+        address, epoch = request.entry.address, request.entry.epoch
+        if not self._configs.target:
             raise Unavailable("the workflow has not been launched yet", retry_after_s=1)
-        node = Endpoint(NODE + entry.address, entry.endpoint, entry.epoch, entry.node)
-        child = self._supervisor.children.get(entry.address)
-        self._members[entry.address] = request
-        if child is None:
-            self._enter(node, entry)
-        else:
-            admitted = self._admitted[entry.address] = asyncio.Event()
-            self._enter(node)
-            self._do(self._supervisor.joined(entry.address, entry.epoch, self._clock.now()))
-            if child.state in ("starting", "ready"):
-                admitted.set()  # by this join, or by an earlier one whose welcome was lost on the way
-            await admitted.wait()
-        return Welcome(self._config_json, Directory(self._version, list(self._entries.values())))
+        if request.role not in ROLES:
+            self._membership.enter(request)
+            self._do(())
+            return Welcome(self._configs.current_json, self._membership.directory)
+        incarnation = self._supervisor.incarnation(address, epoch)
+        if incarnation is not None:
+            self._membership.enter(request)
+            if request.ready:
+                self._serves(address, epoch, {})
+            else:
+                self._do(self._supervisor.joined(address, epoch, self._clock.now()))
+            await self._until(lambda: incarnation.state != "joined" or not self._wanted(address, epoch))
+        if incarnation is None or not self._wanted(address, epoch):
+            self._task(self._hands.kill(address, epoch))
+            raise Conflict(f"{address} has no place for incarnation {epoch} any more", address=address, epoch=epoch)
+        return Welcome(self._configs.json[incarnation.spec.generation], self._membership.directory)
+
+    def _wanted(self, address: str, epoch: int) -> bool:
+        return self._supervisor.incarnation(address, epoch) is not None
 
     def _ready(self, message: Ready) -> None:
-        join = self._members.get(message.address)
-        if join is None:
+        self._serves(message.address, message.epoch, message.boot)
+
+    def _serves(self, address: str, epoch: int, boot: dict[str, float]) -> None:
+        incarnation, join = self._supervisor.incarnation(address, epoch), self._membership.find(address, epoch)
+        if incarnation is None or join is None:
             return
-        self._enter(join.entry)
-        self._timeline[message.address] = round(self._clock.now() - self._born, 3)
-        self._do(self._supervisor.ready(message.address, join.entry.epoch, self._clock.now()))
-        self._record(
-            "actor.started", message.address, epoch=join.entry.epoch, data={"pid": join.pid, "boot": message.boot}
-        )
-        self._notify()
+        before = incarnation.state
+        instructions = self._supervisor.ready(address, epoch, self._clock.now())
+        if incarnation.state == "ready" and before in ("starting", "booting"):
+            self._chronicle.mark(address)
+            self._chronicle.record("actor.started", address, epoch=epoch, data={"pid": join.pid, "boot": boot})
+        self._do(instructions)
+
+    # --- adopting ---
+
+    def _adopt(self, known: Knowledge) -> None:
+        """The children that are on record are expected to live. Until that is certain, the directory says so: nobody
+        sees the system shrink because its coordinator was replaced."""
+        self._configs = Configurations(known.configs, known.target)
+        self._chronicle.about(self._configs.current)
+        version = max(self._clock.wall_us(), known.version + VERSIONS)
+        self._membership = Membership(self._fabric, version, known.retired)
+        self._supervisor, instructions = revive(known, self._configs, self._clock.now())
+        for join in (*(holder.join for holder in known.holders), *known.guests):
+            if join is not None:
+                self._membership.enter(join)
+        self._do(instructions)
+        for holder in known.holders:
+            self._task(self._find(holder))
+        for guest in known.guests:
+            self._task(self._find_guest(guest))
+        self._task(self._adopted(len(known.holders)))
+
+    async def _find(self, holder: Holder) -> None:
+        node = holder.join.entry.node if holder.join is not None else ""
+        if not await self._backend.adopt(holder.address, holder.epoch, node):
+            self._lose(holder.address, holder.epoch, "died while the coordinator was away")
+
+    async def _find_guest(self, guest: Join) -> None:
+        address, epoch = guest.entry.address, guest.entry.epoch
+        try:
+            await self._fabric.ask(node_address(address, epoch), Ping(), ADOPT_S)
+        except WorkflowError:
+            self._membership.leave(address, epoch)
+            self._do(())
+
+    async def _adopted(self, expected: int) -> None:
+        """Say how it went, and finish a reconfiguration that was under way."""
+        supervisor = self._supervisor
+        await self._until(lambda: not supervisor.adopting)
+        facts = {"expected": expected, "alive": sum(child.state == "ready" for child in supervisor.children.values())}
+        self._chronicle.record("system.adopted", duration_ms=self._chronicle.age_s * 1000, data=facts)
+        if len(self._configs.json) > 1 and not supervisor.stopping:
+            before = next(number for number in self._configs.json if number != self._configs.target)
+            self._roll(before, self._configs.target)
 
     # --- watching ---
 
     async def _listen(self) -> None:
         """Heartbeats: death is seen by others, but a process that hangs only shows by its silence."""
-        before = self._clock.now()
         while True:
+            before = self._clock.now()
+            for address, child in self._supervisor.children.items():
+                if child.state in ("ready", "adopting"):
+                    self._task(self._ping(address, child.epoch))
             await asyncio.sleep(HEARTBEAT_S)
             now = self._clock.now()
             if now - before > HANG_S / 2:
                 self._supervisor.excuse(now)
-            before = now
-            for address, epoch in self._supervisor.silent(HANG_S, now):
-                self._gone(address, epoch, f"no sign of life for {HANG_S:g} s")
-            for address, child in self._supervisor.children.items():
-                if child.state == "ready":
-                    self._task(self._ping(address, child.epoch))
+            for address, epoch, why in self._supervisor.overdue(now):
+                self._lose(address, epoch, why)
+            self._tick()
 
     async def _ping(self, address: str, epoch: int) -> None:
         with suppress(WorkflowError):
-            await self._fabric.ask(NODE + address, Ping(), HEARTBEAT_S)
-            self._supervisor.heard(address, epoch, self._clock.now())
+            await self._fabric.ask(node_address(address, epoch), Ping(), HEARTBEAT_S)
+            adopting = self._supervisor.adopting
+            instructions = self._supervisor.heard(address, epoch, self._clock.now())
+            if adopting:
+                self._do(instructions)
 
     def peer_lost(self, endpoint: str) -> None:
         """The fabric lost a connection: whoever listened there is dead or cut off."""
-        for address, join in list(self._members.items()):
-            if join.entry.endpoint == endpoint:
-                self._gone(address, join.entry.epoch, "connection lost")
-
-    def _on_exit(self, address: str, epoch: int, reason: str) -> None:
-        self._gone(address, epoch, reason)
+        for join in self._membership.at(endpoint):
+            if join.role in ROLES:
+                self._lose(join.entry.address, join.entry.epoch, "connection lost")
+            else:
+                self._membership.leave(join.entry.address, join.entry.epoch)
+                self._do(())
 
     def _leave(self, message: Leave) -> None:
-        if message.address in self._members and message.address not in self._supervisor.children:
-            self._remove(message.address)
+        for guest in self._membership.guests:
+            if guest.entry.address == message.address:
+                self._membership.leave(message.address, guest.entry.epoch)
+                self._do(())
 
-    def _gone(self, address: str, epoch: int, reason: str) -> None:
-        child = self._supervisor.children.get(address)
-        if self._closed:
+    def _on_exit(self, address: str, epoch: int, detail: str) -> None:
+        now, reason = self._clock.now(), _reason(detail)
+        self._ended(
+            address, epoch, detail, lambda: self._supervisor.exited(address, epoch, reason, detail, now, self._rng)
+        )
+
+    def _lose(self, address: str, epoch: int, why: str) -> None:
+        now = self._clock.now()
+        self._ended(address, epoch, why, lambda: self._supervisor.lost(address, epoch, why, now, self._rng))
+
+    def _ended(self, address: str, epoch: int, detail: str, event: Callable[[], list[Instruction]]) -> None:
+        incarnation = self._supervisor.incarnation(address, epoch)
+        if incarnation is None:
             return
-        if child is None:
-            self._remove(address)
-            return
-        if child.epoch != epoch:
-            return
-        before = child.state
-        self._remove(address)
-        instructions = self._supervisor.lost(address, epoch, reason, self._clock.now(), self._rng)
-        if child.state == before:
-            return
-        match child.state:
-            case "stopped":
-                self._record("actor.stopped", address, epoch=epoch)
-            case "parked":
-                self._task(self._backend.kill(address))
-                log.error("%s died %d times and stays down: %s", address, len(child.deaths), reason)
-                self._record(
-                    "actor.parked", address, epoch=epoch, error_message=reason, data={"restarts": child.restarts}
-                )
-            case _:
-                log.warning("%s was lost (%s); starting it again", address, reason)
-                self._record("actor.lost", address, epoch=epoch, error_message=reason)
+        child, asked = self._supervisor.children[address], incarnation.state == "stopping"
+        instructions = event()
+        self._membership.leave(address, epoch)
+        if asked:
+            self._chronicle.record("actor.stopped", address, epoch=epoch)
+        elif child.state == "parked":
+            log.error("%s died too often and stays down for a while: %s", address, detail)
+            facts = {"restarts": child.restarts}
+            self._chronicle.record("actor.parked", address, epoch=epoch, error_message=detail, data=facts)
+        else:
+            log.warning("%s was lost: %s", address, detail)
+            self._chronicle.record("actor.lost", address, epoch=epoch, error_message=detail)
         self._do(instructions)
-        self._notify()
 
     # --- stopping ---
 
     async def _shutdown(self, request: Shutdown) -> Drained:
-        self._record("system.stopping", COORDINATOR, data={"reason": request.reason})
-        self._outbox.flush()
-        self._budget_s = request.budget_s
-        self._do(self._supervisor.shutdown(self._clock.now()))
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._supervisor.all_stopped)
-        return Drained(self._left)
+        self._chronicle.record("system.stopping", data={"reason": request.reason})
+        self._chronicle.flush()
+        self._do(self._supervisor.shutdown(request.budget_s, self._clock.now()))
+        await self._until(lambda: self._supervisor.all_stopped)
+        return Drained(self._hands.left)
 
-    async def _stop_child(self, address: str) -> None:
-        """Drain it and see it end. One that does not, or that is still starting and so has nothing to finish, is
-        killed."""
+    # --- reconfiguring ---
+
+    async def _reconfigure(self, request: Reconfigure) -> Reconfigured:
+        """It goes on when whoever asked for it leaves."""
+        if not self._configs.target or self._supervisor.stopping or self._supervisor.adopting:
+            raise Unavailable("the workflow is not running: it cannot be reconfigured now", retry_after_s=1)
+        if self._rolling is not None:
+            raise Conflict("another reconfiguration is under way: wait for its end")
+        number = self._configs.add(request.config)
         try:
-            if address in self._entries:
-                request = Drain(self._budget_s)
-                drained: Drained = await self._fabric.ask(NODE + address, request, self._budget_s + KILL_GRACE_S)
-                self._left += drained.left
-                await asyncio.wait_for(self._until_stopped(address), KILL_GRACE_S)
-                return
-        except (WorkflowError, TimeoutError) as error:
-            log.warning("%s did not stop by itself: %s", address, error)
-        await self._backend.kill(address)
-        self._gone(address, self._supervisor.children[address].epoch, "killed while stopping")
+            check(self._configs.current, self._configs.parsed[number])
+        except ConfigurationError:
+            self._configs.drop(number)
+            raise
+        return await asyncio.shield(self._roll(self._configs.target, number))
 
-    async def _until_stopped(self, address: str) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._supervisor.children[address].state == "stopped")
+    def _roll(self, before: int, target: int) -> asyncio.Task[Reconfigured]:
+        rolling = Rolling(
+            self._supervisor,
+            self._configs,
+            self._membership,
+            self._fabric,
+            self._chronicle,
+            self._clock,
+            self._do,
+            self._until,
+        )
+        self._rolling = self._task(rolling.over(before, target))
+        self._rolling.add_done_callback(self._rolled)
+        return self._rolling
+
+    def _rolled(self, done: asyncio.Task[Reconfigured]) -> None:
+        self._rolling = None
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("the reconfiguration failed: %s", error)
 
     # --- carrying out ---
 
     def _do(self, instructions: Iterable[Instruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case Spawn():
-                    self._task(self._spawn(instruction))
-                case Admit(address, _):
-                    self._admitted[address].set()
-                case Stop(address):
-                    self._task(self._stop_child(address))
-
-    async def _spawn(self, spawn: Spawn) -> None:
-        spec = spawn.spec
-        if spawn.epoch > 1:
-            restarts = self._supervisor.children[spec.address].restarts
-            facts = {"attempt": restarts, "delay_s": round(spawn.delay_s, 3)}
-            self._record("actor.restarted", spec.address, epoch=spawn.epoch, data=facts)
-            await asyncio.sleep(spawn.delay_s)
-            # It may only have been cut off: there must never be two of one address.
-            await self._backend.kill(spec.address)
-        if not self._supervisor.spawning(spec.address, spawn.epoch, self._clock.now()):
+        """After every event: first it is known and on record, then it is done."""
+        if self._closed:
             return
+        self._membership.show(self._serving())
         try:
-            await self._backend.spawn(spec.address, spec.role, spawn.epoch)
-        except WorkflowError as error:
-            self._gone(spec.address, spawn.epoch, error.message)
+            self._ledger.write(self._knowledge())
+        except StorageError as error:
+            # Healing goes on: the next coordinator only knows less.
+            log.error("%s", error.message)
+        for instruction in instructions:
+            if isinstance(instruction, Spawn) and instruction.attempt:
+                facts = {"attempt": instruction.attempt, "delay_s": round(instruction.delay_s, 3)}
+                self._chronicle.record("actor.restarted", instruction.spec.address, epoch=instruction.epoch, data=facts)
+            self._task(self._hands.carry_out(instruction))
+        self._set_timer()
+        self._news.set()
+        self._news = asyncio.Event()
 
-    def _enter(self, *entries: Endpoint) -> None:
-        for entry in entries:
-            self._entries[entry.address] = entry
-        self._directory_changed()
+    def _tick(self) -> None:
+        self._do(self._supervisor.tick(self._clock.now()))
 
-    def _remove(self, address: str) -> None:
-        self._members.pop(address, None)
-        for name in (address, NODE + address):
-            self._entries.pop(name, None)
-        self._directory_changed()
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._supervisor.due()
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock.now()), self._tick)
 
-    def _directory_changed(self) -> None:
-        """Push once per turn of the loop, however many changes there were."""
-        self._version += 1
-        if not self._pushing:
-            self._pushing = True
-            asyncio.get_running_loop().call_soon(self._push)
+    # --- knowing ---
 
-    def _push(self) -> None:
-        self._pushing = False
-        directory = Directory(self._version, list(self._entries.values()))
-        self._fabric.directory.update(directory)
-        for address in self._members:
-            self._fabric.tell(NODE + address, directory)
+    def _serving(self) -> dict[str, int]:
+        return {
+            address: child.epoch
+            for address, child in self._supervisor.children.items()
+            if child.current is not None and child.current.served and child.state in ("ready", "adopting")
+        }
 
-    # --- telling ---
+    def _knowledge(self) -> Knowledge:
+        return Knowledge(
+            target=self._configs.target,
+            configs=self._configs.json,
+            stopping=self._supervisor.stopping,
+            epochs=self._supervisor.epochs,
+            holders=holders(self._supervisor, self._membership.find),
+            guests=self._membership.guests,
+            retired=list(self._membership.retired),
+            version=self._membership.directory.version,
+        )
 
     def _status(self, _: GetStatus) -> Status:
-        now = self._clock.now()
-        children = [self._child_status(address, child, now) for address, child in self._supervisor.children.items()]
-        others = [
-            ActorStatus(address, join.role, "ready", join.pid)
-            for address, join in self._members.items()
-            if address not in self._supervisor.children
-        ]
-        own = ActorStatus(COORDINATOR, "coordinator", "ready", os.getpid(), uptime_s=round(now - self._born, 1))
-        name = self._config.name if self._config else ""
-        state = "stopping" if self._supervisor.stopping else "ready" if self._supervisor.all_ready else "degraded"
-        return Status(name, __version__, state, [own, *children, *others], self._timeline)
-
-    def _child_status(self, address: str, child: Child, now: float) -> ActorStatus:
-        join = self._members.get(address)
-        return ActorStatus(
-            address,
-            child.spec.role,
-            child.state,
-            pid=join.pid if join else 0,
-            restarts=child.restarts,
-            uptime_s=round(now - child.since, 1) if child.state == "ready" else 0.0,
-            detail=child.detail,
+        config = self._configs.current if self._configs.target else None
+        return status(
+            config.name if config is not None else "",
+            self._supervisor,
+            self._membership,
+            self._chronicle,
+            self._clock.now(),
+            rolling=self._rolling is not None,
         )
 
     def _parked(self) -> list[str]:
         return [f"{a}: {c.detail}" for a, c in self._supervisor.children.items() if c.state == "parked"]
 
-    def _record(self, kind: str, source: str, **fields: object) -> None:
-        workflow = self._config.name if self._config else ""
-        self._outbox.emit(Event(kind, self._clock.wall_us(), source, workflow=workflow, **fields))  # type: ignore[arg-type]
+    async def _until(self, true: Callable[[], bool]) -> None:
+        while not true():
+            await self._news.wait()
 
-    def _mark(self, step: str) -> None:
-        self._timeline[step] = round(self._clock.now() - self._born, 3)
-
-    def _notify(self) -> None:
-        self._task(self._wake())
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    def _task(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _reason(detail: str) -> ExitReason:
+    return "normal" if detail == ENDED else "abnormal"

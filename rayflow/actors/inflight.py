@@ -25,7 +25,7 @@ class InFlight:
     def working(self, number: str) -> Iterator[None]:
         """Count a piece of work. Raises `Unavailable` while draining."""
         if self._draining:
-            raise Unavailable(f"{self._owner} is draining: try again", retry_after_s=1)
+            raise Unavailable(f"{self._owner} is draining: try again", draining=self._owner, retry_after_s=1)
         self._ids[number] += 1
         self._empty.clear()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 
 from rayflow.clock import Clock
@@ -36,8 +36,9 @@ class Pools:
         self._refresh()
 
     @asynccontextmanager
-    async def reserve(self, agent: str, timeout_s: float) -> AsyncIterator[Grant]:
-        """A place at the least busy replica of this agent for as long as the context lasts.
+    async def reserve(self, agent: str, timeout_s: float, avoid: Collection[str] = ()) -> AsyncIterator[Grant]:
+        """A place at the least busy replica of this agent for as long as the context lasts; at one of `avoid` only
+        where no other has room.
 
         Raises `NotFound` for an unknown agent, `Overloaded` when too many wait, `Unavailable` when the agent has no
         replica, `DeadlineExceeded` when none became free in time.
@@ -46,7 +47,7 @@ class Pools:
         if pool is None:
             raise NotFound(f"there is no agent {agent!r}", kind="agent", id=agent)
         ticket = f"{agent}/{next(self._tickets)}"
-        outcome = pool.acquire(ticket, self._clock.now(), self._rng)
+        outcome = pool.acquire(ticket, self._clock.now(), self._rng, avoid)
         if outcome == "refused":
             raise Overloaded(
                 f"{pool.waiting} runs already wait for {agent}: try again later", agent=agent, retry_after_s=1

@@ -11,24 +11,23 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Any
 
 import msgspec
 
+from rayflow.actors.dispatch import Dispatch
 from rayflow.actors.inflight import InFlight
 from rayflow.actors.outbox import Outbox
-from rayflow.actors.persistence import persist
-from rayflow.actors.pools import Pools
+from rayflow.actors.persistence import persist, relayed
+from rayflow.actors.underway import UnderWay
+from rayflow.actors.work import Work
 from rayflow.chat import Message
 from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import Cancelled, Conflict, ContentRejected, NotFound, Overloaded, WorkflowError
+from rayflow.errors import Cancelled, Conflict, ContentRejected, NotFound, Overloaded, PoisonMessage, WorkflowError
 from rayflow.events import Event
 from rayflow.messages import (
-    AgentCall,
-    AgentReply,
     Appended,
     AppendTurns,
     CancelRun,
@@ -38,33 +37,16 @@ from rayflow.messages import (
     Progress,
     RunRequest,
     RunResult,
+    Turn,
 )
 from rayflow.policies.placement import owner, shard_addresses
 from rayflow.policies.routing import Decision, RoutingPolicy
 from rayflow.runtime.ports import Fabric, Handler
-from rayflow.runtime.run import PartState, Run
+from rayflow.runtime.run import Run
 from rayflow.runtime.session import SessionSlot, SessionTable
 
-SHOWN = frozenset({"run.routed", "agent.started", "agent.finished", "aggregate.finished"})
+SHOWN = frozenset({"run.routed", "agent.started", "agent.retried", "agent.finished", "aggregate.finished"})
 """Coarse events that clients see when they ask for progress."""
-
-
-@dataclass(slots=True)
-class Work:
-    """A run under way: its state machine, the session it writes, what its models see, and its result."""
-
-    run: Run
-    slot: SessionSlot | None = None
-    context: list[Message] = field(default_factory=list)
-    result: RunResult | None = None
-
-    @property
-    def request(self) -> RunRequest:
-        return self.run.request
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.request.tenant, self.request.session_id
 
 
 class Router:
@@ -78,14 +60,13 @@ class Router:
         self._clock = clock
         self._routing = RoutingPolicy(config.routing, config.agents)
         self._routed = 0
-        self._pools = Pools(config, fabric, clock, rng)
+        self._dispatch = Dispatch(config, fabric, self._record, clock, rng)
         self._sessions = SessionTable(config.context.cached_sessions)
         self._window = config.context.window if config.context.enrichment else 0
         self._turns: dict[str, asyncio.Future[None]] = {}
         self._shards = shard_addresses(config.session.shards)
         self._busy = InFlight(address)
-        self._runs: dict[str, asyncio.Task[RunResult]] = {}
-        self._stopped: dict[str, str] = {}
+        self._runs: dict[str, UnderWay] = {}
         self._stages: tuple[Callable[[Work], Awaitable[None] | None], ...] = (
             self.validate,
             self.own_session,
@@ -100,7 +81,7 @@ class Router:
         return {RunRequest: self._run, CancelRun: self._cancel}
 
     async def start(self) -> None:
-        self._pools.watch()
+        self._dispatch.watch()
 
     async def drain(self, budget_s: float) -> list[str]:
         return await self._busy.drain(budget_s)
@@ -110,30 +91,46 @@ class Router:
 
     async def _run(self, request: RunRequest) -> RunResult:
         with self._busy.working(request.run_id):
-            if request.run_id in self._runs:
-                raise Conflict(f"run {request.run_id} is under way already: give each run an id of its own")
-            current = asyncio.current_task()
-            assert current is not None
-            self._runs[request.run_id] = current
-            try:
-                return await self._drive(Work(Run(request, self._config.name, self._address, self._clock.now())))
-            except asyncio.CancelledError:
-                reason = self._stopped.get(request.run_id)
-                if reason is None or current.uncancel():
-                    raise
-                raise Cancelled(f"the run was cancelled: {reason}", run_id=request.run_id) from None
-            finally:
-                del self._runs[request.run_id]
-                self._stopped.pop(request.run_id, None)
+            under_way = self._runs.get(request.run_id)
+            if under_way is not None:
+                under_way.check_same(request)
+                return await under_way.end()
+            self._dispatch.admit(request.run_id)
+            under_way = self._runs[request.run_id] = UnderWay(request)
+            if not request.repeatable:
+                return await self._work(under_way)
+            # Others may come to wait for it, so it must not end with who came first.
+            working = asyncio.get_running_loop().create_task(self._work(under_way))
+            working.add_done_callback(_heard)
+            return await under_way.end()
+
+    async def _work(self, under_way: UnderWay) -> RunResult:
+        under_way.begin()
+        outcome: RunResult | BaseException
+        try:
+            outcome = await self._drive(under_way)
+        except BaseException as error:
+            outcome = self._told(under_way, error)
+            raise outcome from None
+        finally:
+            del self._runs[under_way.request.run_id]
+            under_way.ended(outcome)
+        return outcome
+
+    def _told(self, under_way: UnderWay, error: BaseException) -> BaseException:
+        """What whoever waits for the run hears of it: also that somebody else stopped it."""
+        if isinstance(error, WorkflowError):
+            return relayed(error, self._address)
+        if isinstance(error, asyncio.CancelledError) and under_way.cut():
+            return Cancelled(f"the run was cancelled: {under_way.stopped}", run_id=under_way.request.run_id)
+        return error
 
     def _cancel(self, message: CancelRun) -> None:
-        """Somebody other than who waits for the run stops it: who waits must hear of it."""
-        task = self._runs.get(message.run_id)
-        if task is not None and message.run_id not in self._stopped:
-            self._stopped[message.run_id] = message.reason
-            task.cancel()
+        if under_way := self._runs.get(message.run_id):
+            under_way.stop(message.reason)
 
-    async def _drive(self, work: Work) -> RunResult:
+    async def _drive(self, under_way: UnderWay) -> RunResult:
+        work = Work(Run(under_way.request, self._config.name, self._address, self._clock.now()))
         run = work.run
         self._record(work, run.begin(self._clock.wall_us()))
         try:
@@ -141,8 +138,10 @@ class Router:
                 step = stage(work)
                 if step is not None:
                     await step
+                if work.result is not None:
+                    return work.result
         except asyncio.CancelledError:
-            reason = self._stopped.get(work.request.run_id, "the client left")
+            reason = under_way.stopped or "the client left"
             self._record(work, run.cancelled(reason, self._clock.now(), self._clock.wall_us()))
             raise
         except Exception as error:
@@ -151,8 +150,7 @@ class Router:
         finally:
             if work.slot is not None:
                 self._release_session(work)
-        assert work.result is not None, "commit_answer sets it"
-        return work.result
+        raise AssertionError("the last stage sets the result")
 
     # --- the stages of a run, in order ---
 
@@ -195,7 +193,8 @@ class Router:
         work.slot = self._sessions.slot(work.key)
 
     async def commit_question(self, work: Work) -> None:
-        """Make the user's message durable and collect what the model should see of the past."""
+        """Make the user's message durable and collect what the model should see of the past. Where the session has the
+        answer to it already, this run is a repetition, and that is its result."""
         slot, request = self._slot(work), work.request
         try:
             appended = await self._append(work, request.messages, window=0 if slot.window is not None else self._window)
@@ -203,6 +202,9 @@ class Router:
             # Deleted since the last turn: this message begins a new conversation under the old id.
             slot.forget()
             appended = await self._append(work, request.messages, window=self._window)
+        if appended.answer is not None:
+            self._repeated(work, appended.answer)
+            return
         if slot.window is None:
             slot.window = deque((turn.message for turn in appended.window), maxlen=self._window)
         # A tool's result means nothing to a model that does not see the call.
@@ -224,11 +226,13 @@ class Router:
         """Ask the agents, and join their parts where there are several."""
         run = work.run
         if len(run.parts) == 1:
-            await self._ask_agent(work, run.parts[0])
+            await self._dispatch.ask(work, run.parts[0])
             run.answered()
             return
-        outcomes = await asyncio.gather(*(self._ask_agent(work, part) for part in run.parts), return_exceptions=True)
+        outcomes = await asyncio.gather(*(self._dispatch.ask(work, p) for p in run.parts), return_exceptions=True)
         for outcome in outcomes:
+            if isinstance(outcome, PoisonMessage):
+                raise outcome
             if isinstance(outcome, BaseException) and not isinstance(outcome, WorkflowError):
                 raise outcome
         started = self._clock.now()
@@ -242,6 +246,9 @@ class Router:
         answer = work.run.answer()
         agent = work.run.parts[0].agent if work.run.joined is None else ""
         appended = await self._append(work, [answer], agent=agent)
+        if appended.answer is not None and appended.answer.message != answer:
+            self._repeated(work, appended.answer)
+            return
         self._slot(work).remember([answer], appended.last_seq)
         self._committed(work, answer, appended.last_seq, agent)
         work.result, event = work.run.finished(appended.last_seq, self._clock.now(), self._clock.wall_us())
@@ -249,36 +256,10 @@ class Router:
 
     # --- what the stages use ---
 
-    async def _ask_agent(self, work: Work, part: PartState) -> AgentReply:
-        run = work.run
-        try:
-            reply = await persist(lambda: self._ask_replica(work, part), self._clock)
-        except Exception as error:
-            self._record(work, run.part_failed(part, error, self._clock.now(), self._clock.wall_us()))
-            raise
-        self._record(work, run.part_finished(part, reply, self._clock.wall_us()))
-        return reply
-
-    async def _ask_replica(self, work: Work, part: PartState) -> AgentReply:
-        run, request = work.run, work.request
-        async with self._pools.reserve(part.agent, self._left()) as grant:
-            now = self._clock.now()
-            self._record(work, run.part_started(part, grant.replica, grant.waited_s, now, self._clock.wall_us()))
-            streamed = request.stream and (len(run.parts) == 1 or request.progress)
-            start, step = run.token_numbers(part)
-            call = AgentCall(
-                run_id=request.run_id,
-                agent=part.agent,
-                messages=work.context,
-                params=request.params,
-                client=request.client if streamed else "",
-                seq_start=start,
-                seq_step=step,
-                instructions=request.instructions,
-                system_prompt=request.system_prompt,
-            )
-            reply: AgentReply = await self._fabric.ask(grant.replica, call, self._left())
-            return reply
+    def _repeated(self, work: Work, stored: Turn) -> None:
+        """Another router, or this one for another asker, was faster: the answer in the session is the result."""
+        work.result, event = work.run.repeated(stored, self._clock.now(), self._clock.wall_us())
+        self._record(work, event)
 
     async def _append(self, work: Work, messages: list[Message], window: int = 0, agent: str = "") -> Appended:
         """Append to the session. Where somebody else has written meanwhile, what is known is dropped and the append
@@ -332,3 +313,9 @@ class Router:
         self._outbox.emit(event)
         if work.request.progress and event.kind in SHOWN:
             self._fabric.tell(work.request.client, Progress(event))
+
+
+def _heard(task: asyncio.Task[RunResult]) -> None:
+    """The error of a run is told to those who wait for it; the loop need not mention it."""
+    if not task.cancelled():
+        task.exception()

@@ -27,7 +27,7 @@ class ApiKeys:
         """Raises `AuthenticationError` unless `path` is open or the headers hold a key."""
         if not self._digests or path in OPEN_PATHS:
             return
-        key = _presented(headers)
+        key = presented(headers)
         if not key:
             raise AuthenticationError("no API key: send it as `Authorization: Bearer KEY` or in X-API-Key")
         digest = sha256(key).digest()
@@ -36,7 +36,8 @@ class ApiKeys:
             raise AuthenticationError("the API key is not known here")
 
 
-def _presented(headers: Headers) -> bytes:
+def presented(headers: Headers) -> bytes:
+    """The key that came with a request, checked or not; empty where none did."""
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer":
         return token.strip()

@@ -11,11 +11,11 @@ from rayflow.api.body import read_json
 from rayflow.api.catalogue import Catalogue
 from rayflow.api.chat_answer import ChatEncoder, chat_answer
 from rayflow.api.chat_request import ChatRequest
-from rayflow.api.conversation import session_of
 from rayflow.api.decode import convert
 from rayflow.api.dialogue import check_length
 from rayflow.api.exchange import Exchange
 from rayflow.api.headers import safe_id, timeout_s
+from rayflow.api.idempotency import run_of
 from rayflow.api.responses import json_response
 from rayflow.api.runs import Runs
 from rayflow.chat import Message
@@ -37,7 +37,9 @@ class Chat:
         if body.agent is not None and body.agent not in self.catalogue.agents:
             known = ", ".join(sorted(self.catalogue.agents))
             raise NotFound(f"there is no agent {body.agent[:64]!r}; there are {known}", kind="agent", param="agent")
-        session_id, new_session = session_of(exchange, conversation_id=body.conversation_id, session_id=body.session_id)
+        session_id, new_session, repeatable = run_of(
+            exchange, conversation_id=body.conversation_id, session_id=body.session_id
+        )
         run = RunRequest(
             run_id=exchange.id,
             session_id=session_id,
@@ -49,6 +51,7 @@ class Chat:
             stream=bool(body.stream),
             progress=bool(body.stream),
             new_session=new_session,
+            repeatable=repeatable,
             channel="native",
             system_prompt=body.system_prompt_override or "",
             metadata=body.metadata or {},

@@ -11,11 +11,11 @@ from rayflow.api.body import read_json
 from rayflow.api.catalogue import AUTO, Catalogue
 from rayflow.api.completion_answer import ChunkEncoder, completion
 from rayflow.api.completion_request import ChatCompletionRequest
-from rayflow.api.conversation import session_of
 from rayflow.api.decode import convert
 from rayflow.api.dialogue import check_last_user_message, split
 from rayflow.api.exchange import Exchange
 from rayflow.api.headers import safe_id, timeout_s
+from rayflow.api.idempotency import run_of
 from rayflow.api.responses import Encoded
 from rayflow.api.runs import Runs
 from rayflow.messages import RunRequest
@@ -33,7 +33,9 @@ class ChatCompletions:
         body.check()
         agent = self.catalogue.agent(body.model)
         metadata = dict(body.metadata or ())
-        session_id, new_session = session_of(exchange, **{"metadata.session_id": metadata.pop("session_id", None)})
+        session_id, new_session, repeatable = run_of(
+            exchange, **{"metadata.session_id": metadata.pop("session_id", None)}
+        )
         prompt, messages = split(body.messages, raw["messages"], new_session)
         check_last_user_message(body.messages, client.config.processing)
         run = RunRequest(
@@ -46,6 +48,7 @@ class ChatCompletions:
             client=client.address if body.stream else "",
             stream=bool(body.stream),
             new_session=new_session,
+            repeatable=repeatable,
             channel="chat",
             instructions=prompt,
             metadata=metadata,

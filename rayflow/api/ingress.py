@@ -1,7 +1,8 @@
 """The ingress process: HTTP on a shared port, a member of the fabric, not of Ray.
 
-It listens at once and answers 503 with `Retry-After` until it has joined the system; when the coordinator goes away
-it joins the next one, while runs that need no coordinator go on.
+It listens at once and answers 503 with `Retry-After` until it has joined the system. The coordinator may go away and
+another may come: runs need none, so requests go on meanwhile. A new configuration is a new application behind the same
+door; requests that are inside stay with the old one.
 
     python -m rayflow.api.ingress PARENT_PID RUN_DIR INDEX HOST PORT
 """
@@ -13,46 +14,22 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from rayflow.api.http import create_app
-from rayflow.api.problems import answer
+from rayflow.api.metrics import Metrics
 from rayflow.api.web import WebServer, listen
 from rayflow.app.children import end_with_parent, take_stdout
+from rayflow.app.client import SystemClient
 from rayflow.app.logs import to_file
-from rayflow.app.system import Attached, attach
-from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import Unavailable
-from rayflow.ids import new_run_id
+from rayflow.app.system import attach, started
+from rayflow.config.transfer import restore
+from rayflow.errors import Exit, Unavailable
 
 REJOIN_S = 0.2
 JOIN_S = 2.0
-
-
-class Door:
-    """The application of this process: closed until there is a system behind it."""
-
-    def __init__(self) -> None:
-        self.app: ASGIApp | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.app is not None:
-            await self.app(scope, receive, send)
-        elif scope["type"] == "http":
-            await _closed(scope["path"], send)
-
-
-async def _closed(path: str, send: Send) -> None:
-    if path == "/healthz":
-        status, headers, body = 200, [(b"content-type", b"application/json")], b'{"status":"ok"}'
-    else:
-        starting = Unavailable("the workflow is starting: try again shortly", retry_after_s=1)
-        status, headers, body = answer(starting, path, new_run_id())
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 class Ingress:
@@ -62,47 +39,60 @@ class Ingress:
         self._run_dir = run_dir
         self._say = say
         self._address = f"ingress/{index}"
-        self._door = Door()
+        self._web = WebServer()
+        self._metrics: Metrics | None = None
+        self._opened = asyncio.Event()
 
-    async def run(self, sock: socket.socket) -> None:
-        """Serve until SIGTERM."""
-        web = WebServer(self._door, 30.0)
-        serving = asyncio.create_task(web.serve(sockets=[sock]))
-        joining = asyncio.create_task(self._stay_joined(web))
+    async def run(self, listen: Callable[[], socket.socket]) -> int:
+        """Serve until SIGTERM. Returns 0 when drained, 5 when requests were cut.
+
+        In a system that is up, the others serve the port until this process has joined and can do so, too.
+        """
+        joining = asyncio.create_task(self._stay_attached())
+        if started(self._run_dir):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), JOIN_S)
+        serving = asyncio.create_task(self._web.serve(sockets=[listen()]))
         await asyncio.wait({serving, joining}, return_when=asyncio.FIRST_COMPLETED)
-        web.should_exit = True
+        if not serving.done():
+            self._web.stop()
         await serving
         joining.cancel()
         with suppress(asyncio.CancelledError):
             await joining
+        return Exit.PARTIAL if self._web.cut else Exit.OK
 
-    async def _stay_joined(self, web: WebServer) -> None:
+    async def _stay_attached(self) -> None:
         while True:
             try:
                 member, client = await attach(self._run_dir, self._address, "ingress", patience_s=JOIN_S)
             except Unavailable:
                 await asyncio.sleep(REJOIN_S)
                 continue
-            self._configure(client.config, web)
-            lost = asyncio.Event()
-            member.fabric.on_lost(lambda endpoint, lost=lost: lost.set() if "coordinator" in endpoint else None)  # type: ignore[misc]
-            self._door.app = create_app(client)
+            member.on_configure = lambda config, client=client: self._reconfigure(client, config)
+            self._open(client)
             self._say({"ready": self._address})
-            await self._until_lost(member, lost)
+            try:
+                await member.lost.wait()
+            except asyncio.CancelledError:
+                await member.leave()
+                raise
+            finally:
+                await member.close()
+            self._web.door.app = None
 
-    def _configure(self, config: WorkflowConfig, web: WebServer) -> None:
+    def _reconfigure(self, client: SystemClient, config: bytes) -> None:
+        client.config = restore(config)
+        self._open(client)
+
+    def _open(self, client: SystemClient) -> None:
+        config = client.config
         to_file(Path(config.storage.state), self._address, config.monitoring.log_level)
-        web.drain_s = config.processing.drain_s
-
-    async def _until_lost(self, member: Attached, lost: asyncio.Event) -> None:
-        try:
-            await lost.wait()
-        except asyncio.CancelledError:
-            await member.leave()
-            raise
-        finally:
-            await member.close()
-        self._door.app = None
+        self._web.ready_grace_s = config.processing.ready_grace_s
+        self._web.drain_s = config.processing.drain_s
+        self._metrics = self._metrics or Metrics(config.name)
+        self._web.door.app = create_app(client, metrics=self._metrics)
+        self._opened.set()
 
 
 def main() -> None:
@@ -110,7 +100,7 @@ def main() -> None:
 
     parent, run_dir, index, host, port = sys.argv[1:]
     end_with_parent(int(parent))
-    uvloop.run(Ingress(Path(run_dir), int(index), take_stdout()).run(listen(host, int(port))))
+    sys.exit(uvloop.run(Ingress(Path(run_dir), int(index), take_stdout()).run(partial(listen, host, int(port)))))
 
 
 if __name__ == "__main__":

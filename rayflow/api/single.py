@@ -7,18 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rayflow.api.http import create_app
+from rayflow.api.metrics import Metrics
 from rayflow.api.web import WebServer, listen
-from rayflow.app.serve import Address, reserve
+from rayflow.app.port import Address, reserve
+from rayflow.app.reload import Read, ask_coordinator, reloadable
 from rayflow.app.state import RunFile, owned, write_run_file
 from rayflow.app.system import InProcessSystem
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import Exit
+from rayflow.messages import Reconfigured
 
 
 async def serve_in_process(
-    config: WorkflowConfig, host: str, port: int, announce: Callable[[Address, dict[str, float]], None]
+    config: WorkflowConfig,
+    read: Read,
+    host: str,
+    port: int,
+    announce: Callable[[Address, dict[str, float]], None],
 ) -> int:
-    """Serve until SIGTERM or SIGINT. Returns the exit code."""
+    """As `rayflow.app.serve.serve`, without other processes."""
     state = Path(config.storage.state)
     with reserve(host, port) as holder, owned(state) as mine:
         address = Address(host, holder.getsockname()[1])
@@ -26,8 +33,23 @@ async def serve_in_process(
         system = InProcessSystem(config)
         async with system:
             client = await system.client("ingress")
-            web = WebServer(create_app(client), config.processing.drain_s)
+            metrics = Metrics(config.name)
+            web = WebServer()
+
+            def open_door() -> None:
+                processing = client.config.processing
+                web.ready_grace_s, web.drain_s = processing.ready_grace_s, processing.drain_s
+                web.door.app = create_app(client, metrics=metrics)
+
+            async def go_over(config: WorkflowConfig) -> Reconfigured:
+                changed = await ask_coordinator(system.fabric, config)
+                client.config = config
+                open_door()
+                return changed
+
+            open_door()
             sock = listen(host, address.port)
-            announce(address, system.status.timeline)
-            await web.serve(sockets=[sock])
-    return Exit.PARTIAL if system.left else Exit.OK
+            async with reloadable(mine.run_dir, read, go_over):
+                announce(address, system.status.timeline)
+                await web.serve(sockets=[sock])
+    return Exit.PARTIAL if web.cut or system.left else Exit.OK

@@ -1,26 +1,43 @@
-"""The HTTP server under the application, the same for ingress processes and for `serve --in-process`."""
+"""The HTTP server under the application, the same for ingress processes and for `serve --in-process`.
+
+It ends without failing a request. First `/readyz` answers 503 while everything goes on, so that load balancers look
+away. Then it lets in whoever has connected already, closes the port and each connection as it falls idle, and answers
+what is under way with `Connection: close`. Only what outlasts the drain budget is cut, and even that is told so.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import select
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from rayflow.api.door import Door
 
 BACKLOG = 2048
+TICK_S = 0.02
+NEWCOMER_S = 0.25
+"""A new connection's first request may take so long to arrive."""
+LAST_WORDS_S = 1.0
+"""For telling clients that their request was cut."""
 
 
 class WebServer(uvicorn.Server):
-    """uvicorn, except for signals: the first SIGTERM or SIGINT drains, the second one ends at once, and neither is
-    raised again afterwards, because a drained server has exit code 0."""
+    """uvicorn with an end of its own. `cut`: requests that were not finished when the drain budget was spent.
 
-    def __init__(self, app: ASGIApp, drain_s: float) -> None:
+    The first SIGTERM or SIGINT, or `stop`, drains; the second one cuts at once.
+    """
+
+    def __init__(self, app: ASGIApp | None = None, ready_grace_s: float = 0.0, drain_s: float = 30.0) -> None:
+        self.door = Door(app)
         config = uvicorn.Config(
-            app,
+            self.door,
             http="httptools",
             lifespan="off",
             access_log=False,
@@ -29,30 +46,105 @@ class WebServer(uvicorn.Server):
             date_header=False,
         )
         super().__init__(config)
+        self.ready_grace_s = ready_grace_s
         self.drain_s = drain_s
+        self.cut = 0
+        self._asked = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._closed_at = 0.0
 
-    @property
-    def drain_s(self) -> float:
-        return float(self.config.timeout_graceful_shutdown or 0)
-
-    @drain_s.setter
-    def drain_s(self, seconds: float) -> None:
-        """uvicorn counts whole seconds."""
-        self.config.timeout_graceful_shutdown = max(1, round(seconds))
+    def stop(self) -> None:
+        """Ask it to end; ask again, and it does so at once."""
+        (self._hurried if self._asked.is_set() else self._asked).set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
-            loop.add_signal_handler(number, self._asked_to_end)
+            loop.add_signal_handler(number, self.stop)
         yield
         for number in signals:
             loop.remove_signal_handler(number)
 
-    def _asked_to_end(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    async def main_loop(self) -> None:
+        await self._asked.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.door.leaving = True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), self.ready_grace_s)
+        await self._close_port(sockets or [])
+        quiet = asyncio.create_task(self._until_quiet())
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait({quiet, hurried}, timeout=self.drain_s, return_when=asyncio.FIRST_COMPLETED)
+        if not quiet.done():
+            await self._cut(quiet)
+        for task in (quiet, hurried):
+            task.cancel()
+        await asyncio.gather(quiet, hurried, return_exceptions=True)
+
+    async def _close_port(self, sockets: list[socket.socket]) -> None:
+        """Connections that the kernel has made already would be reset with the listening socket, so they are taken
+        first; the loop takes one at a time."""
+        for listening in sockets:
+            for _ in range(BACKLOG):
+                if not _readable(listening):
+                    break
+                await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        for listening in sockets:
+            listening.close()
+        self._closed_at = asyncio.get_running_loop().time()
+        self.server_state.default_headers = [(b"connection", b"close")]
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close every connection that has nothing to do and no request on the way."""
+        for connection in list(self.server_state.connections):
+            if not (isinstance(connection, HttpToolsProtocol) and self._awaits(connection)):
+                connection.shutdown()  # one that is busy closes after its answer
+
+    async def _until_quiet(self) -> None:
+        """Close connections as they fall idle, until none is left."""
+        state = self.server_state
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not state.connections and not state.tasks:
+                return
+            self.close_idle()
+
+    def _awaits(self, connection: HttpToolsProtocol) -> bool:
+        """Whether an idle connection has a request on the way: it is half read, or waits to be read, or, where the
+        connection is new, may arrive any moment."""
+        last, begun = connection.cycle, connection.scope
+        if not last:
+            return bool(begun) or self._recent() or _has_data(connection)
+        return last.response_complete and (begun is not last.scope or _has_data(connection))
+
+    def _recent(self) -> bool:
+        return asyncio.get_running_loop().time() < self._closed_at + NEWCOMER_S
+
+    async def _cut(self, quiet: asyncio.Task[None]) -> None:
+        state = self.server_state
+        self.cut = len(state.tasks)
+        for request in state.tasks:
+            request.cancel()
+        await asyncio.wait({quiet}, timeout=LAST_WORDS_S if state.tasks else 0)
+        for connection in list(state.connections):
+            connection.transport.abort()
+
+
+def _has_data(connection: HttpToolsProtocol) -> bool:
+    transport = connection.transport
+    return not transport.is_closing() and _readable(transport.get_extra_info("socket"))
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def listen(host: str, port: int) -> socket.socket:

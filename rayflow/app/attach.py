@@ -13,12 +13,13 @@ from pathlib import Path
 
 from rayflow.actors.outbox import EVENT_LOG
 from rayflow.app.client import SystemClient
+from rayflow.app.control import ask_reload
 from rayflow.app.state import RunFile, owned, read_run_file, write_run_file
 from rayflow.app.system import InProcessSystem, RaySystem, System, attach
 from rayflow.config.load import load_or_example
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import DeadlineExceeded, FabricError, Unavailable
-from rayflow.messages import FlushEvents, GetStatus, Status
+from rayflow.messages import FlushEvents, GetStatus, Reconfigured, Status
 from rayflow.runtime.roster import COORDINATOR
 
 
@@ -108,6 +109,12 @@ def stop_running(state: Path) -> int:
     while (now := read_run_file(state)) is not None and now.pid == run.pid:
         time.sleep(0.1)
     return run.pid
+
+
+async def reload_running(state: Path, file: Path | None) -> Reconfigured:
+    """Have the system on this state folder go over to its workflow file as it is now, or to another one. Raises
+    `ConfigurationError` when nothing was changed, `Unavailable` where nothing runs."""
+    return await ask_reload(Path(_running(state).run_dir), file)
 
 
 def _running(state: Path) -> RunFile:

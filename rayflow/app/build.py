@@ -15,13 +15,20 @@ from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import restore
 from rayflow.errors import ConfigurationError, WorkflowError
-from rayflow.runtime.ports import Actor, Backend, EventWriter, Fabric, SessionStore, Supervising
+from rayflow.runtime.ports import Actor, Backend, EventWriter, Fabric, Record, SessionStore, Supervising
 
 
-def build_coordinator(fabric: Fabric, backend: Backend) -> Supervising:
+def build_coordinator(fabric: Fabric, backend: Backend, record: Record) -> Supervising:
     from rayflow.actors.coordinator import Coordinator
 
-    return Coordinator(fabric, backend, SYSTEM_CLOCK, random.Random())
+    return Coordinator(fabric, backend, SYSTEM_CLOCK, random.Random(), record)
+
+
+def build_record(run_dir: Path, run: str) -> Record:
+    """In the run folder: what is in it must survive the coordinator, and not the run."""
+    from rayflow.stores.record import SqliteRecord
+
+    return SqliteRecord(run_dir / "record.sqlite", run)
 
 
 def build_actor(role: str, address: str, config: bytes, fabric: Fabric) -> Actor:

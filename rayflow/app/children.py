@@ -24,6 +24,9 @@ from rayflow.policies.restart import RestartPolicy, decide
 
 log = logging.getLogger(__name__)
 
+HURRY_S = 5.0
+"""A child that was asked twice to end gets so long until it is killed."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -123,16 +126,24 @@ class Keeper:
     def _over(self) -> bool:
         return self._ending
 
-    async def end(self, budget_s: float) -> int:
-        """SIGTERM, then SIGKILL when the budget is spent. Returns the exit code."""
+    async def end(self, budget_s: float, hurry: asyncio.Event) -> int:
+        """SIGTERM; a second one, which means at once, when the budget is spent or `hurry` is set; SIGKILL when that
+        does not help. Returns the exit code, which is 0 for a child that had not come so far as to handle SIGTERM."""
         self._ending = True
         process = self._process
         if process is None:
             return 0
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), budget_s)
-            except TimeoutError:
-                process.kill()
-        return await process.wait()
+        if process.returncode is not None:
+            return process.returncode
+        process.terminate()
+        ended = asyncio.ensure_future(process.wait())
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait({ended, hurried}, timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if ended.done():
+            return 0 if ended.result() == -signal.SIGTERM else ended.result()
+        process.terminate()
+        await asyncio.wait({ended}, timeout=HURRY_S)
+        if not ended.done():
+            process.kill()
+        return await ended

@@ -1,22 +1,29 @@
 """How everything outside the system talks to it: HTTP ingress, batch jobs, the chat command and the Python API.
 
 A client joins the fabric under an address of its own. A run is one `ask` to the router that owns the session; tokens
-come to the client's address directly from the replica. The result holds the full text, so a client that missed a
-token (the replica's connection broke, the answer was joined from several parts) sends the rest when the result
-arrives: what was streamed is always exactly the answer.
+come on a stream directly from the replica. The result holds the full text, so a client that got only the beginning of
+them (the stream broke, the answer was joined from several parts) sends the rest when the result arrives: what was
+streamed is always exactly the answer.
+
+Only the client knows what it has received. So it decides whether work that a death cut off may be done again: a
+router asks it before a part goes to another replica, and it asks for the run again itself when the router died.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from functools import partial
 from typing import Any, overload
 
-from rayflow.actors.persistence import persist
+import msgspec
+
+from rayflow.actors.persistence import died, persist
+from rayflow.app.inbox import Inbox, StreamItem
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import Unavailable, UnknownAddress
+from rayflow.errors import PeerLost, Unavailable, UnknownAddress
 from rayflow.events import Event
 from rayflow.messages import (
     Ack,
@@ -31,14 +38,14 @@ from rayflow.messages import (
     RunRequest,
     RunResult,
     SessionInfo,
-    Token,
+    TokenStream,
+    VoidAttempt,
+    Voided,
 )
 from rayflow.policies.placement import owner, shard_addresses
-from rayflow.runtime.ports import Fabric
+from rayflow.runtime.ports import Fabric, Inlet
 
 SESSION_TIMEOUT_S = 10.0
-
-StreamItem = Token | Progress | RunResult
 
 
 class SystemClient:
@@ -48,10 +55,10 @@ class SystemClient:
         self.fabric = fabric
         self.address = address
         self.config = config
-        self._streams: dict[str, asyncio.Queue[StreamItem | BaseException]] = {}
+        self._streams: dict[str, Inbox] = {}
         self._been_up = False
         self._shards = shard_addresses(config.session.shards)
-        fabric.bind(address, {Token: self._on_token, Progress: self._on_progress})
+        fabric.bind(address, {Progress: self._on_progress, VoidAttempt: self._void}, {TokenStream: self._on_tokens})
 
     @property
     def ready(self) -> bool:
@@ -64,11 +71,30 @@ class SystemClient:
 
         `timeout_s`: shorter than `processing.request_timeout_s`, or None for just that.
         """
+        return await self._run(request, timeout_s, None)
+
+    async def _run(self, request: RunRequest, timeout_s: float | None, inbox: Inbox | None) -> RunResult:
         until = SYSTEM_CLOCK.now() + self._deadline(timeout_s)
+        try:
+            return await self._ask_router(request, until)
+        except PeerLost as lost:
+            if not died(lost) or (inbox is not None and not inbox.restart(request.attempt + 1)):
+                raise
+        # The router died and nothing of the answer is here: once more, under the same id. What the dead one has made
+        # durable is recognised.
+        again = msgspec.structs.replace(request, attempt=request.attempt + 1)
+        return await self._ask_router(again, until)
+
+    async def _ask_router(self, request: RunRequest, until: float) -> RunResult:
+        draining: set[str] = set()
 
         async def ask() -> RunResult:
-            router = self._router(request.session_id)
-            result: RunResult = await self.fabric.ask(router, request, until - SYSTEM_CLOCK.now())
+            router = self._router(request.session_id, draining)
+            try:
+                result: RunResult = await self.fabric.ask(router, request, until - SYSTEM_CLOCK.now())
+            except Unavailable:
+                draining.add(router)
+                raise
             return result
 
         return await persist(ask, SYSTEM_CLOCK)
@@ -78,28 +104,30 @@ class SystemClient:
 
         `request.client` must be this client's address. Raises as `run` does. Closing the generator cancels the run.
         """
-        queue: asyncio.Queue[StreamItem | BaseException] = asyncio.Queue()
-        self._streams[request.run_id] = queue
-        run = asyncio.ensure_future(self.run(request, timeout_s))
-        run.add_done_callback(lambda done: queue.put_nowait(_outcome(done)))
-        last_seq, whole = 0, True
+        async with aclosing(self.batches(request, timeout_s)) as batches:
+            async for batch in batches:
+                for item in batch:
+                    yield item
+
+    async def batches(
+        self, request: RunRequest, timeout_s: float | None = None
+    ) -> AsyncGenerator[list[StreamItem], None]:
+        """As `stream`; what has come since the last one comes together. Who reads slowly slows the model down."""
+        inbox = Inbox(request.attempt)
+        # A repetition may come in here while the first asker still listens: the tokens are the first one's.
+        self._streams.setdefault(request.run_id, inbox)
+        run = asyncio.ensure_future(self._run(request, timeout_s, inbox))
+        run.add_done_callback(lambda done: inbox.end(_outcome(done)))
         try:
             while True:
-                item = await queue.get()
-                if isinstance(item, BaseException):
-                    raise item
-                if isinstance(item, Token) and not request.progress:
-                    # One agent streams, and numbers its tokens one by one. After a gap (its connection broke) the rest
-                    # comes with the result.
-                    whole = whole and (last_seq == 0 or item.seq == last_seq + 1)
-                    last_seq = item.seq
-                    if not whole:
-                        continue
-                yield item
-                if isinstance(item, RunResult):
+                batch = await inbox.read()
+                yield batch
+                if isinstance(batch[-1], RunResult):
                     return
         finally:
-            del self._streams[request.run_id]
+            inbox.close()
+            if self._streams.get(request.run_id) is inbox:
+                del self._streams[request.run_id]
             if not run.done():
                 run.cancel()
 
@@ -130,8 +158,11 @@ class SystemClient:
     def close(self) -> None:
         self.fabric.unbind(self.address)
 
-    def _router(self, session_id: str) -> str:
+    def _router(self, session_id: str, avoid: Collection[str] = ()) -> str:
+        """The session's router; another one only while that is one of `avoid`."""
         routers = self.fabric.directory.addresses("router/")
+        if avoid:
+            routers = [router for router in routers if router not in avoid] or routers
         if routers:
             self._been_up = True
             return owner(session_id, routers)
@@ -144,13 +175,20 @@ class SystemClient:
         limit = self.config.processing.request_timeout_s
         return limit if timeout_s is None else min(limit, timeout_s)
 
-    def _on_token(self, token: Token) -> None:
-        if queue := self._streams.get(token.run_id):
-            queue.put_nowait(token)
+    def _on_tokens(self, opening: TokenStream, inlet: Inlet) -> None:
+        inbox = self._streams.get(opening.run_id)
+        if inbox is None:
+            inlet.close()
+        else:
+            inbox.stream(opening, inlet)
 
     def _on_progress(self, progress: Progress) -> None:
-        if queue := self._streams.get(progress.event.run_id):
-            queue.put_nowait(progress)
+        if inbox := self._streams.get(progress.event.run_id):
+            inbox.progress(progress)
+
+    def _void(self, message: VoidAttempt) -> Voided:
+        inbox = self._streams.get(message.run_id)
+        return Voided(inbox.void(message.agent, message.attempt) if inbox else 0)
 
 
 def _outcome(done: asyncio.Future[RunResult]) -> RunResult | BaseException:

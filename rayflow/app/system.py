@@ -11,23 +11,27 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rayflow.app import build
 from rayflow.app.client import SystemClient
 from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.cluster.fabric.sockets import SocketFabric
 from rayflow.cluster.inprocess import InProcessBackend
-from rayflow.cluster.member import Member, coordinator_entry, read_secret, socket_path
+from rayflow.cluster.member import Member
 from rayflow.cluster.ray_token import use_own_token
+from rayflow.cluster.site import Site
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import dump, restore
-from rayflow.errors import Unavailable, WorkflowError
-from rayflow.messages import Drained, Launch, Shutdown, Status
+from rayflow.errors import PeerLost
+from rayflow.messages import Drained, Launch, Payload, Shutdown, Status
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.roster import COORDINATOR
+from rayflow.stores.record import MemoryRecord
 
 START_S = 120.0
+PATIENCE_S = 30.0
+"""How long a coordinator that does not listen is asked again."""
 
 
 class System(ABC):
@@ -40,6 +44,7 @@ class System(ABC):
     def __init__(self, config: WorkflowConfig) -> None:
         self.config = config
         self.left = []
+        self._node = self._tcp = ""
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
@@ -51,17 +56,20 @@ class System(ABC):
 
     async def client(self, name: str) -> SystemClient:
         """A client under the address `client/NAME`."""
-        member = Member(self.fabric, f"client/{name}", "client")
+        member = Member(self.fabric, f"client/{name}", "client", node=self._node, tcp=self._tcp)
         await member.join()
         return SystemClient(self.fabric, member.address, self.config)
 
     async def _launch(self) -> None:
-        self.status = await self.fabric.ask(COORDINATOR, Launch(dump(self.config)), START_S)
+        self.status = await self._ask_coordinator(Launch(dump(self.config)), START_S)
+
+    async def _ask_coordinator(self, message: Payload, timeout_s: float) -> Any:
+        return await self.fabric.ask(COORDINATOR, message, timeout_s)
 
     async def shutdown(self, reason: str = "") -> Drained:
         """Drain and stop all actors. `left` names the work that was cut."""
         budget_s = self.config.processing.drain_s
-        drained: Drained = await self.fabric.ask(COORDINATOR, Shutdown(reason, budget_s), 3 * budget_s + 30)
+        drained: Drained = await self._ask_coordinator(Shutdown(reason, budget_s), 3 * budget_s + 30)
         return drained
 
 
@@ -70,7 +78,7 @@ class InProcessSystem(System):
 
     async def __aenter__(self) -> Self:
         self.fabric = fabric = InProcessFabric()
-        self._coordinator = build.build_coordinator(fabric, InProcessBackend(fabric, build.build_actor))
+        self._coordinator = build.build_coordinator(fabric, InProcessBackend(fabric, build.build_actor), MemoryRecord())
         fabric.bind(COORDINATOR, self._coordinator.handlers)
         await self._coordinator.start()
         try:
@@ -107,15 +115,16 @@ class RaySystem(System):
             use_own_token(self._run_dir)
         from rayflow.cluster.ray_cluster import RayCluster
 
-        fabric = SocketFabric(socket_path(self._run_dir, f"driver-{os.getpid()}", 0), read_secret(self._run_dir))
-        self.fabric = fabric
-        await fabric.start()
-        fabric.directory.put(coordinator_entry(self._run_dir))
-        self._cluster = RayCluster(self._run_dir, self._address, expected_actors=_expected_actors(self.config))
+        lock = self._run_dir / "lock"
+        lock.unlink(missing_ok=True)
+        lock.symlink_to(Path(self.config.storage.state).absolute() / "lock")
+        site = Site.before(self._run_dir)
+        self._cluster = RayCluster(site, self._address, expected_actors=_expected_actors(self.config))
         try:
             await asyncio.to_thread(self._cluster.start, build.__name__)
             self.lost = asyncio.create_task(self._cluster.coordinator_lost())
-            await self._launch_when_up()
+            await self._listen(self._cluster.site)
+            await self._launch()
         except BaseException:
             await self._close()
             raise
@@ -130,15 +139,20 @@ class RaySystem(System):
         finally:
             await self._close()
 
-    async def _launch_when_up(self) -> None:
-        """The coordinator's process takes a moment to listen."""
-        until = asyncio.get_running_loop().time() + START_S
+    async def _listen(self, site: Site) -> None:
+        self.fabric = self._socket_fabric = fabric = site.fabric("driver", os.getpid())
+        await fabric.start()
+        fabric.directory.put(site.coordinator)
+        self._node, self._tcp = site.node, fabric.tcp
+
+    async def _ask_coordinator(self, message: Payload, timeout_s: float) -> Any:
+        """Its process takes a moment to listen, at the start and after it died."""
+        until = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             try:
-                await self._launch()
-                return
-            except (Unavailable, WorkflowError) as error:
-                if error.slug != "peer-lost" or self.lost.done() or asyncio.get_running_loop().time() > until:
+                return await self.fabric.ask(COORDINATOR, message, timeout_s)
+            except PeerLost:
+                if self.lost.done() or asyncio.get_running_loop().time() > until:
                     raise
             await asyncio.sleep(0.05)
 
@@ -146,7 +160,8 @@ class RaySystem(System):
         if hasattr(self, "lost"):
             self.lost.cancel()
         await asyncio.to_thread(self._cluster.stop)
-        await self.fabric.close()  # type: ignore[attr-defined]
+        if hasattr(self, "_socket_fabric"):
+            await self._socket_fabric.close()
 
 
 def _expected_actors(config: WorkflowConfig) -> int:
@@ -164,12 +179,19 @@ class Attached(Member):
         await self.fabric.close()
 
 
+def started(run_dir: Path) -> bool:
+    """Whether the system of this run folder has been up, so that joining it is a matter of a moment."""
+    return Site.announced(run_dir)
+
+
 async def attach(run_dir: Path, address: str, role: str, patience_s: float = 10.0) -> tuple[Attached, SystemClient]:
     """Join a system that runs already, as `address`. Raises `Unavailable` where it does not answer in time."""
-    fabric = SocketFabric(socket_path(run_dir, address, os.getpid()), read_secret(run_dir))
+    site = Site.of(run_dir)
+    fabric = site.fabric(address, os.getpid())
     await fabric.start()
-    fabric.directory.put(coordinator_entry(run_dir))
-    member = Attached(fabric, address, role, os.getpid())
+    fabric.directory.put(site.coordinator)
+    member = Attached(fabric, address, role, os.getpid(), node=site.node, tcp=fabric.tcp)
+    fabric.on_lost(member.peer_lost)
     try:
         config = restore(await member.join(patience_s))
     except BaseException:

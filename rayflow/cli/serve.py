@@ -1,4 +1,4 @@
-"""`rayflow serve`, `rayflow chat`, `rayflow status` and `rayflow stop`."""
+"""`rayflow serve`, and what is done with the system that it started: `chat`, `status`, `stop` and `reload`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayflow.cli import reload
+
 if TYPE_CHECKING:
-    from rayflow.app.serve import Address
+    from rayflow.app.port import Address
     from rayflow.config.schema import WorkflowConfig
 
 FILE = Annotated[
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command()(chat)
     app.command()(status)
     app.command()(stop)
+    reload.register(app)
 
 
 def serve(
@@ -44,20 +47,26 @@ def serve(
 
     from rayflow.app.attach import settled
     from rayflow.app.logs import to_stderr
-    from rayflow.app.serve import Serve, check_exposure
+    from rayflow.app.port import check_exposure
     from rayflow.config.load import load_or_example
 
-    config = settled(load_or_example(file, overrides or ()), state)
-    check_exposure(config, host, insecure)
+    def read(other: Path | None) -> WorkflowConfig:
+        config = settled(load_or_example(other or file, overrides or ()), state)
+        check_exposure(config, host, insecure)
+        return config
+
+    config = read(None)
     to_stderr(config.monitoring.log_level)
     announce = _announce(config)
     if in_process:
         from rayflow.api.single import serve_in_process
 
-        code = uvloop.run(serve_in_process(config, host, port, announce))
+        code = uvloop.run(serve_in_process(config, read, host, port, announce))
     else:
+        from rayflow.app.serve import serve as serve_on_ray
+
         typer.echo(f"starting {config.name} on Ray ...", err=True)
-        code = uvloop.run(Serve(config, host, port, address, announce).run())
+        code = uvloop.run(serve_on_ray(config, read, host, port, address, announce))
     raise typer.Exit(code)
 
 

@@ -1,5 +1,5 @@
 """How a process becomes an actor: it listens, joins the coordinator, is told what to be, and takes messages until it is
-told to end.
+told to end. When it loses the coordinator it goes on working and looks for the next one.
 
 The same steps run in a Ray actor, in the in-process backend, and (for the joining half) in ingress processes and
 clients.
@@ -9,18 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.errors import DeadlineExceeded, FabricError, Unavailable
-from rayflow.messages import Ack, Directory, Drain, Drained, Endpoint, Join, Leave, Ping, Pong, Ready, Welcome
-from rayflow.runtime.ports import Actor, Backend, Fabric, Supervising
-from rayflow.runtime.roster import COORDINATOR, NODE
+from rayflow.messages import (
+    Ack,
+    Configure,
+    Directory,
+    Drain,
+    Drained,
+    Endpoint,
+    GetLinks,
+    Join,
+    Leave,
+    Links,
+    Payload,
+    Ping,
+    Pong,
+    Ready,
+    Welcome,
+)
+from rayflow.runtime.ports import Actor, Backend, Fabric, Handler, Record, Supervising
+from rayflow.runtime.roster import COORDINATOR, node_address
 
 JOIN_S = 60.0
 RETRY_S = 0.1
+LOST_S = 10.0
+"""A coordinator that restarts is back in a second or two; after so long there is none."""
 
 Builder = Callable[[str, str, bytes, Fabric], Actor]
 """(role, address, configuration as JSON, fabric) -> the actor."""
@@ -31,30 +49,46 @@ class Builders(Protocol):
 
     def build_actor(self, role: str, address: str, config: bytes, fabric: Fabric) -> Actor: ...
 
-    def build_coordinator(self, fabric: Fabric, backend: Backend) -> Supervising: ...
+    def build_coordinator(self, fabric: Fabric, backend: Backend, record: Record) -> Supervising: ...
+
+    def build_record(self, run_dir: Path, run: str) -> Record:
+        """`run`: identity of the run of this system; another run's record counts for nothing."""
+        ...
 
 
 class Member:
-    """One process of the system. `ended` is set when it was drained and stopped."""
+    """One process of the system, in one incarnation; `node` and `tcp` as in `Endpoint`.
 
-    def __init__(self, fabric: Fabric, address: str, role: str, epoch: int = 0) -> None:
+    `ended` is set when it was drained and stopped, `lost` when its coordinator went away and no other came.
+    """
+
+    def __init__(
+        self, fabric: Fabric, address: str, role: str, epoch: int = 0, *, node: str = "", tcp: str = ""
+    ) -> None:
         self.fabric = fabric
         self.address = address
         self.role = role
         self.epoch = epoch
         self.ended = asyncio.Event()
-        self._actor: Actor | None = None
+        self.lost = asyncio.Event()
         self.on_drain: Callable[[float], Awaitable[list[str]]] | None = None
+        self.on_configure: Callable[[bytes], None] | None = None
+        self._node = node_address(address, epoch)
+        self._entry = Endpoint(address, fabric.endpoint, epoch, node, tcp)
+        self._actor: Actor | None = None
+        self._config = b""
+        self._ready = False
+        self._rejoining: asyncio.Task[None] | None = None
 
     async def join(self, patience_s: float = JOIN_S) -> bytes:
         """Join the coordinator and return the workflow's configuration as JSON.
 
         A coordinator that is not there yet (or not launched) is asked again for `patience_s`; then `Unavailable`.
         """
-        self.fabric.bind(NODE + self.address, {Directory: self._learn, Ping: self._pong, Drain: self._drain})
-        join = Join(Endpoint(self.address, self.fabric.endpoint, self.epoch), os.getpid(), self.role)
+        self.fabric.bind(self._node, self._own_handlers())
         until = SYSTEM_CLOCK.now() + patience_s
         while True:
+            join = Join(self._entry, os.getpid(), self.role, self._ready)
             try:
                 welcome: Welcome = await self.fabric.ask(COORDINATOR, join, patience_s)
             except (FabricError, Unavailable, DeadlineExceeded) as error:
@@ -63,7 +97,26 @@ class Member:
                 await asyncio.sleep(RETRY_S)
                 continue
             self._learn(welcome.directory)
+            self._config = welcome.config
             return welcome.config
+
+    def peer_lost(self, endpoint: str) -> None:
+        """The fabric lost a connection. Where it was the coordinator's, join whoever comes next; `lost` is set when
+        nobody does."""
+        known = self._config and endpoint == self.fabric.directory.endpoint(COORDINATOR)
+        if known and self._rejoining is None:
+            self._rejoining = asyncio.get_running_loop().create_task(self._rejoin())
+
+    async def _rejoin(self) -> None:
+        before = self._config
+        try:
+            config = await self.join(LOST_S)
+        except Unavailable:
+            self.lost.set()
+            return
+        self._rejoining = None
+        if config != before and self.on_configure is not None:
+            self.on_configure(config)
 
     async def become(self, build: Builder) -> None:
         """Join, build the actor of our role, and take messages. Returns early when told to end before it was
@@ -76,9 +129,11 @@ class Member:
         actor = self._actor = build(self.role, self.address, config, self.fabric)
         built = SYSTEM_CLOCK.now()
         await actor.start()
-        self.fabric.bind(self.address, actor.handlers)
+        self.fabric.bind(self.address, actor.handlers, epoch=self.epoch)
+        self._ready = True
         boot = {"join": welcomed - started, "build": built - welcomed, "start": SYSTEM_CLOCK.now() - built}
-        self.fabric.tell(COORDINATOR, Ready(self.address, {step: round(s, 3) for step, s in boot.items()}))
+        boot = {step: round(s, 3) for step, s in boot.items()}
+        self.fabric.tell(COORDINATOR, Ready(self.address, boot, self.epoch))
 
     async def _welcome(self) -> bytes | None:
         joining, ending = asyncio.ensure_future(self.join()), asyncio.ensure_future(self.ended.wait())
@@ -97,19 +152,33 @@ class Member:
 
     async def end(self) -> None:
         """Stop the actor and take no more messages."""
+        if self._rejoining is not None:
+            self._rejoining.cancel()
         if self._actor is not None:
             self.fabric.unbind(self.address)
             await self._actor.stop()
             self._actor = None
-        self.fabric.unbind(NODE + self.address)
+        self.fabric.unbind(self._node)
         self.ended.set()
+
+    def _own_handlers(self) -> Mapping[type[Payload], Handler]:
+        return {
+            Directory: self._learn,
+            Configure: self._configure,
+            Drain: self._drain,
+            Ping: lambda _: Pong(self.address, os.getpid()),
+            GetLinks: lambda _: Links(self.fabric.links()),
+        }
 
     def _learn(self, directory: Directory) -> Ack:
         self.fabric.directory.update(directory)
         return Ack()
 
-    def _pong(self, _: Ping) -> Pong:
-        return Pong(self.address, os.getpid())
+    def _configure(self, message: Configure) -> Ack:
+        self._config = message.config
+        if self.on_configure is not None:
+            self.on_configure(message.config)
+        return Ack()
 
     async def _drain(self, request: Drain) -> Drained:
         """Finish what is in flight, then end. The reply leaves before the process does."""
@@ -123,21 +192,3 @@ class Member:
 
     def _end_soon(self) -> None:
         self._ending = asyncio.get_running_loop().create_task(self.end())
-
-
-def coordinator_entry(run_dir: Path) -> Endpoint:
-    """Where the coordinator of the system with this run folder listens."""
-    return Endpoint(COORDINATOR, f"unix:{run_dir / 'coordinator.sock'}")
-
-
-def socket_path(run_dir: Path, address: str, epoch: int) -> str:
-    """The endpoint of one incarnation of an actor."""
-    return f"unix:{run_dir / (address.replace('/', '-') + f'.{epoch}.sock')}"
-
-
-def read_secret(run_dir: Path) -> bytes:
-    """The cluster secret. Raises `Unavailable` where no system runs."""
-    try:
-        return (run_dir / "secret").read_bytes()
-    except OSError as error:
-        raise Unavailable(f"no system runs at {run_dir}: {error.strerror}") from error

@@ -1,7 +1,8 @@
 """The Ray backend: places, names, starts and watches actor processes.
 
 Ray restarts nothing by itself (`max_restarts=0`): whether and when is the supervisor's decision. Actors take no CPU
-resources, because one replica works on many calls at once and its limit is `max_in_flight`.
+resources, because one replica works on many calls at once and its limit is `max_in_flight`. They are detached, so that
+they outlive a coordinator that dies: the next one finds them by name.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -21,21 +23,30 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayflow.cluster.ray_actors import BY_ROLE, Boot, RayProcess
+from rayflow.cluster.site import Site
 from rayflow.errors import Unavailable
+from rayflow.messages import Endpoint
+from rayflow.policies.spreading import Node, spread
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = "rayflow"
+PROBE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    handle: Any
+    node: str
 
 
 class RayBackend:
-    """`run_dir`: folder of the sockets and the secret. Actors are placed on this process's node, where the folder
-    is."""
+    """`site`: where the coordinator is. `coordinator`: how processes find it."""
 
-    def __init__(self, run_dir: Path, builders: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self, site: Site, coordinator: Endpoint, builders: str) -> None:
+        self._site = site
+        self._coordinator = coordinator
         self._builders = builders
-        self._handles: dict[str, Any] = {}
+        self._processes: dict[tuple[str, int], _Process] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self._callback: Callable[[str, int, str], None] | None = None
 
@@ -43,19 +54,45 @@ class RayBackend:
         self._callback = callback
 
     async def spawn(self, address: str, role: str, epoch: int) -> None:
+        site = self._site
         try:
-            boot = Boot(address, role, epoch, str(self._run_dir), self._builders)
+            alive = await self._alive()
+            node = self._choose(role, alive)
+            home = node.id == site.node
+            boot = Boot(
+                address=address,
+                role=role,
+                epoch=epoch,
+                run_dir=str(site.run_dir),
+                builders=self._builders,
+                coordinator=self._coordinator,
+                node=node.id,
+                host=node.host,
+                secret=b"" if home else site.secret,
+            )
             handle = create(BY_ROLE[role], boot)
         except (ray.exceptions.RayError, ValueError) as error:
             raise Unavailable(f"Ray could not start {address}: {error}") from error
-        self._handles[address] = handle
+        self._keep(address, epoch, handle, node.id)
+
+    async def adopt(self, address: str, epoch: int, node: str) -> bool:
+        """Watch a process that an earlier coordinator started. False where Ray knows none."""
+        try:
+            handle = await asyncio.to_thread(ray.get_actor, actor_name(address, epoch), self._site.namespace)
+        except ValueError:
+            return False
+        self._keep(address, epoch, handle, node)
+        return True
+
+    async def kill(self, address: str, epoch: int) -> None:
+        if process := self._processes.get((address, epoch)):
+            ray.kill(process.handle)
+
+    def _keep(self, address: str, epoch: int, handle: Any, node: str) -> None:
+        self._processes[address, epoch] = _Process(handle, node)
         watcher = asyncio.create_task(self._watch(address, epoch, handle))
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
-
-    async def kill(self, address: str) -> None:
-        if handle := self._handles.get(address):
-            ray.kill(handle)
 
     async def _watch(self, address: str, epoch: int, handle: Any) -> None:
         """`run` lasts as long as the actor: its end, good or bad, is Ray's notice."""
@@ -66,26 +103,52 @@ class RayBackend:
         except ray.exceptions.RayError as error:
             reason = f"{type(error).__name__}: process died"
         ray.kill(handle)
-        if self._handles.get(address) is handle:
-            del self._handles[address]
+        self._processes.pop((address, epoch), None)
         if self._callback is not None:
             self._callback(address, epoch, reason)
 
+    async def _alive(self) -> list[tuple[str, str]]:
+        """(id, address) of the nodes that can run something."""
+        if not self._site.host:
+            return [(self._site.node, "")]
+        return [
+            (entry["NodeID"], entry["NodeManagerAddress"])
+            for entry in await asyncio.to_thread(ray.nodes)
+            if entry["Alive"] and await _listens(entry["NodeManagerAddress"], entry["NodeManagerPort"])
+        ]
 
-def actor_name(address: str) -> str:
-    return f"rayflow/{address}"
+    def _choose(self, role: str, alive: Iterable[tuple[str, str]]) -> Node:
+        """Counts and chooses in one step: spawns run side by side."""
+        running = Counter(process.node for process in self._processes.values())
+        return spread(role, [Node(node, host, running[node]) for node, host in alive], self._site.node)
 
 
-def create(actor: type[RayProcess], boot: Boot) -> Any:
-    """Start a Ray actor on this node, owned by this process and ended with it. Returns its handle at once; the process
-    boots meanwhile."""
-    node = ray.get_runtime_context().get_node_id()
-    options: dict[str, Any] = {
-        "name": f"{actor_name(boot.address)}#{boot.epoch}" if boot.epoch else actor_name(boot.address),
+async def _listens(host: str, port: int) -> bool:
+    """Whether a node's daemon is there: Ray itself takes seconds to notice that it is not."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), PROBE_S)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+def actor_name(address: str, epoch: int) -> str:
+    return f"rayflow/{address}#{epoch}" if epoch else f"rayflow/{address}"
+
+
+def create(actor: type[RayProcess], boot: Boot, **options: Any) -> Any:
+    """Start a Ray actor on the node named in `boot`, or find the one of this name. Returns its handle at once; the
+    process boots meanwhile."""
+    settings: dict[str, Any] = {
+        "name": actor_name(boot.address, boot.epoch),
+        "get_if_exists": True,
+        "lifetime": "detached",
         "num_cpus": 0,
         "max_restarts": 0,
         "max_task_retries": 0,
         "max_concurrency": 16,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=boot.node, soft=False),
+        **options,
     }
-    return ray.remote(actor).options(**options).remote(msgspec.msgpack.encode(boot))
+    return ray.remote(actor).options(**settings).remote(msgspec.msgpack.encode(boot))

@@ -1,18 +1,17 @@
 """The Ray cluster under a system: a local one of its own, or a running one that it joins.
 
 A local cluster listens on loopback as far as Ray lets it, runs without the dashboard, keeps its files in the run
-folder, and dies with this process, even when that is killed: Ray ties its daemons to the driver that started them.
+folder, and dies with this process, even when that is killed: Ray ties its daemons to the driver that started them. On
+a cluster that it joined, the system outlives this process, and the next one finds it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,29 +19,33 @@ import ray
 from rayflow.cluster.ray_actors import Boot
 from rayflow.cluster.ray_backend import create
 from rayflow.cluster.ray_coordinator import Coordinator
+from rayflow.cluster.ray_lean import without_helpers
+from rayflow.cluster.site import Site
 from rayflow.errors import Unavailable
 from rayflow.runtime.roster import COORDINATOR
 
 REACH_S = 5.0
 OBJECT_STORE_BYTES = 128 << 20
+HEALTH_CHECK = {"initial_delay_ms": 0, "period_ms": 500, "timeout_ms": 1000, "failure_threshold": 3}
+"""Ray's own settings notice a killed node after 17 s and a frozen one after 64 s; with these it takes 3 and 6 s."""
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the machine's outer address; the rest of the loopback range it leaves alone."""
 
 
 class RayCluster:
-    """`expected_actors`: how many processes a local Ray should start at once."""
+    """`expected_actors`: how many processes a local Ray should start at once. `site` knows its node after `start`."""
 
-    def __init__(self, run_dir: Path, address: str | None, expected_actors: int) -> None:
-        self._run_dir = run_dir
+    def __init__(self, site: Site, address: str | None, expected_actors: int) -> None:
+        self.site = site
         self._address = address
         self._expected = expected_actors
-        self._namespace = f"rayflow-{secrets.token_hex(4)}"
         self._coordinator: Any = None
 
     def start(self, builders: str) -> None:
-        """Start or join Ray, and start the coordinator. Blocks for some seconds. Raises `Unavailable`."""
+        """Start or join Ray, and start the coordinator or find it. Blocks for some seconds. Raises `Unavailable`."""
+        site = self.site
         common: dict[str, Any] = {
-            "namespace": self._namespace,
+            "namespace": site.namespace,
             "log_to_driver": False,
             "logging_level": "ERROR",
             "configure_logging": False,
@@ -50,15 +53,18 @@ class RayCluster:
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self._address is None:
-                ray.init(
-                    address="local",
-                    num_cpus=max(self._expected, os.cpu_count() or 1),
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _node_ip_address=LOOPBACK,
-                    _temp_dir=str(self._run_dir / "r"),
-                    **common,
-                )
+                for name, value in HEALTH_CHECK.items():
+                    os.environ.setdefault(f"RAY_health_check_{name}", str(value))
+                with without_helpers():
+                    ray.init(
+                        address="local",
+                        num_cpus=max(self._expected, os.cpu_count() or 1),
+                        include_dashboard=False,
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _node_ip_address=LOOPBACK,
+                        _temp_dir=str(site.run_dir / "r"),
+                        **common,
+                    )
             else:
                 _reach(self._address)
                 ray.init(address=self._address, **common)
@@ -68,10 +74,27 @@ class RayCluster:
             raise Unavailable(
                 f"cannot start or join {where}: {str(error).strip() or type(error).__name__}{hint}"
             ) from error
-        self._coordinator = create(Coordinator, Boot(COORDINATOR, "coordinator", 0, str(self._run_dir), builders))
+        self.site = Site(
+            site.run_dir,
+            site.secret,
+            ray.get_runtime_context().get_node_id(),
+            "" if self._address is None else ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+        )
+        self.site.announce()
+        boot = Boot(
+            address=COORDINATOR,
+            role="coordinator",
+            epoch=0,
+            run_dir=str(site.run_dir),
+            builders=builders,
+            coordinator=self.site.coordinator,
+            node=self.site.node,
+            host=self.site.host,
+        )
+        self._coordinator = create(Coordinator, boot, max_restarts=-1, max_task_retries=-1)
 
     async def coordinator_lost(self) -> str:
-        """Wait until the coordinator dies; returns why."""
+        """Wait until the coordinator is gone for good (Ray starts one that died again); returns why."""
         try:
             await self._coordinator.run.remote()
         except ray.exceptions.RayTaskError as error:

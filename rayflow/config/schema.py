@@ -199,10 +199,13 @@ class ProcessingConfig(Section):
     """Deadline of a run; clients may ask for less."""
     routers: Annotated[int, Field(ge=1, le=64)] = 1
     """Router actors; a session always belongs to one of them."""
-    ingress: Annotated[int, Field(ge=1, le=64)] = 1
-    """HTTP processes on the one port."""
+    ingress: Annotated[int, Field(ge=1, le=64)] = 2
+    """HTTP processes on the one port; with two, one may die without the port being closed for a moment."""
     max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Runs that may wait for a busy agent in one router; more get 429 with Retry-After."""
+    ready_grace_s: Annotated[float, Field(ge=0, le=600)] = 0.5
+    """When stopping: `/readyz` answers 503 for so long before the port is closed. Behind a load balancer, longer than
+    it takes to notice that."""
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Time for work in flight when stopping."""
 

@@ -21,6 +21,8 @@ from rayflow.messages.runs import (
     RunResult,
     Token,
     TokenStream,
+    VoidAttempt,
+    Voided,
 )
 from rayflow.messages.sessions import (
     Appended,
@@ -64,7 +66,7 @@ AnyPayload = (
     JoinParts | Joined | SessionInfo | CreateSession | GetSession | GetHistory | History | DeleteSession |
     AppendTurns | Appended | Directory | Launch | Join | Welcome | Ready | Leave | EventBatch | FlushEvents | Ping
     | Pong | GetStatus | Status | Drain | Drained | Shutdown | Reconfigure | Reconfigured | Configure | GetLinks |
-    Links
+    Links | VoidAttempt | Voided
 )  # fmt: skip
 
 __all__ = [
@@ -115,5 +117,7 @@ __all__ = [
     "Token",
     "TokenStream",
     "Turn",
+    "VoidAttempt",
+    "Voided",
     "Welcome",
 ]

@@ -10,6 +10,9 @@ from rayflow.chat import FinishReason, Message, ModelParams, ToolCall, Usage
 from rayflow.events import Event
 from rayflow.messages.base import Payload
 
+PART_ATTEMPTS = 16
+"""Attempts of a part are numbered across all askings for its run: so many are set aside for each."""
+
 
 class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     """Ask a router to run the workflow for the new messages of a conversation. Reply: `RunResult`.
@@ -43,6 +46,8 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     repeatable: bool = False
     """The client may ask again under this `run_id` (it sent an idempotency key): a repetition joins the run that is
     under way, or gets the answer that is in the session already."""
+    attempt: int = 0
+    """How often the system's client asked for this run before: it asks again when a router died."""
     metadata: dict[str, str] = {}
 
 
@@ -90,10 +95,14 @@ class CancelRun(Payload, frozen=True, tag=True):
 
 
 class TokenStream(Payload, frozen=True, tag=True):
-    """Opens the stream of one part's tokens, from the replica to the run's client. Its items are `Token`s."""
+    """Opens the stream of one part's tokens, from the replica to the run's client. Its items are `Token`s.
+
+    `attempt` as in `AgentCall`: the client reads none of an attempt that it was told is void.
+    """
 
     run_id: str
     agent: str
+    attempt: int = 1
 
 
 class Token(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -107,6 +116,24 @@ class Token(Payload, frozen=True, omit_defaults=True, tag=True):
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+
+class VoidAttempt(Payload, frozen=True, tag=True):
+    """Tell the run's client that the replica behind an attempt died. Reply: `Voided`.
+
+    Where the client has nothing of that part yet, it takes no token of this attempt any more, and the part may be asked
+    of another replica.
+    """
+
+    run_id: str
+    agent: str
+    attempt: int
+
+
+class Voided(Payload, frozen=True, omit_defaults=True, tag=True):
+    """`delivered`: how many `Token`s of that part were read already; where there were some, nothing was voided."""
+
+    delivered: int = 0
 
 
 class Progress(Payload, frozen=True, tag=True):
@@ -129,6 +156,8 @@ class AgentCall(Payload, frozen=True, omit_defaults=True, tag=True):
     client: str = ""
     seq_start: int = 1
     seq_step: int = 1
+    attempt: int = 1
+    """Number of this try in the life of the part, from `PART_ATTEMPTS` x `RunRequest.attempt` + 1."""
     instructions: str = ""
     system_prompt: str = ""
     """As in `RunRequest`."""

@@ -94,3 +94,5 @@ class Appended(Payload, frozen=True, omit_defaults=True, tag=True):
     last_seq: int
     created: bool = False
     window: list[Turn] = []
+    answer: Turn | None = None
+    """Where the append was a repetition: the answer that its run has committed already."""

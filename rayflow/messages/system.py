@@ -21,11 +21,16 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     tcp: str = ""
 
 
-class Directory(Payload, frozen=True, tag=True):
-    """Who is where. The coordinator pushes it whenever it changes; a higher `version` replaces a lower one."""
+class Directory(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Who is where. The coordinator pushes it whenever it changes; a higher `version` replaces a lower one.
+
+    `retired`: endpoints that the coordinator has declared dead. Nobody talks to them any more, unless an entry names
+    them again. An endpoint that merely left `entries` may still finish what it has in flight.
+    """
 
     version: int
     entries: list[Endpoint]
+    retired: list[str] = []
 
 
 class Launch(Payload, frozen=True, tag=True):
@@ -98,6 +103,8 @@ class ActorStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     restarts: int = 0
     uptime_s: float = 0.0
     detail: str = ""
+    epoch: int = 0
+    node: str = ""
 
 
 class Status(Payload, frozen=True, omit_defaults=True, tag=True):

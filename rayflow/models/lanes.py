@@ -145,15 +145,29 @@ class _FastAnswer:
     async def reads(self) -> AsyncGenerator[bytes, None]:
         """While the caller is busy or rests, the socket is not read: what arrives meanwhile comes in one read."""
         content = self._response.content
-        while read := await content.readany():
-            connection = self._response.connection
-            if connection is None or connection.protocol is None:
+        protocol = self._response.connection.protocol if self._response.connection else None
+        ended = protocol.closed if protocol is not None else None
+        if protocol is None or ended is None:
+            while read := await content.readany():
                 yield read
-                continue
-            connection.protocol.pause_reading()
-            yield read
-            if connection.protocol is not None:
-                connection.protocol.resume_reading()
+            return
+        ended.add_done_callback(self._connection_ended)
+        try:
+            while read := await content.readany():
+                if content.is_eof() or content.exception() is not None or not protocol.is_connected():
+                    yield read
+                    continue
+                protocol.pause_reading()
+                yield read
+                protocol.resume_reading()
+        finally:
+            ended.remove_done_callback(self._connection_ended)
+
+    def _connection_ended(self, _: object) -> None:
+        """aiohttp forgets to tell the reader when it closed the connection over broken chunks."""
+        content = self._response.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the connection ended within the answer"))
 
     async def close(self) -> None:
         if self._response.content.at_eof():

@@ -71,7 +71,7 @@ def error_message(body: bytes) -> str:
     """The message in OpenAI's error shape or one of its relatives; other text as it is, but no HTML."""
     try:
         parsed = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = body[: 4 * MAX_QUOTE_CHARS].decode("utf-8", "replace").strip()
         return "an HTML page instead of JSON" if text.startswith("<") else text
     return error_text(parsed.get("error", parsed) if isinstance(parsed, dict) else parsed)

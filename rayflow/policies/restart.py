@@ -1,8 +1,10 @@
-"""Whether a dead child is started again, and when.
+"""What the death of a child leads to: whether it is started again, when, and who else with it.
 
-Erlang/OTP's rule (supervisor.erl, `add_restart/3`): a child may die `intensity` times within `period_s`; one more death
-parks it, because a crash loop helps nobody. The wait grows with the deaths in the window, with full jitter, so that
-children that died together do not come back together.
+The words and the rules are those of Erlang/OTP (supervisor.erl): a restart type says which deaths matter, a strategy
+says who shares the fate of the dead, and a child may die `intensity` times within `period_s` (`add_restart/3`); one
+more death parks it, because a crash loop helps nobody. Not from OTP: the wait grows with the deaths in the window, with
+full jitter, so that children that died together do not come back together; and what is parked is tried again after a
+while.
 """
 
 from __future__ import annotations
@@ -10,14 +12,44 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+RestartType = Literal["permanent", "transient", "temporary"]
+Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+ExitReason = Literal["normal", "shutdown", "abnormal"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
+    """`retry_after_s`: how long a child stays parked until it gets one more chance."""
+
     intensity: int = 5
     period_s: float = 30.0
     base_delay_s: float = 0.1
     max_delay_s: float = 2.0
+    retry_after_s: float = 60.0
+
+
+def wanted(restart: RestartType, reason: ExitReason) -> bool:
+    """Whether a child that ended like this is started again: a permanent one always, a temporary one never, a
+    transient one only when it did not end on purpose."""
+    return restart == "permanent" or (restart == "transient" and reason == "abnormal")
+
+
+def along(strategy: Strategy, siblings: Sequence[T], dead: T) -> list[T]:
+    """Who is stopped and started again with the dead one, itself included, in start order.
+
+    `siblings`: the whole group in start order.
+    """
+    match strategy:
+        case "one_for_one":
+            return [dead]
+        case "one_for_all":
+            return list(siblings)
+        case "rest_for_one":
+            return list(siblings[siblings.index(dead) :])
 
 
 def decide(deaths: Sequence[float], policy: RestartPolicy, now: float, rng: random.Random) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,9 +45,13 @@ class Pool:
             self._loads[replica] = self._leaving.pop(replica, 0)
         return self._serve(now, rng)
 
-    def acquire(self, ticket: str, now: float, rng: random.Random) -> Grant | Literal["queued", "refused"]:
+    def acquire(
+        self, ticket: str, now: float, rng: random.Random, avoid: Collection[str] = ()
+    ) -> Grant | Literal["queued", "refused"]:
+        """A place now, or one in the line. `avoid`: replicas to take only where no other has room."""
         if not self._waiting:
-            replica = least_busy(self._loads, self.max_in_flight, rng)
+            replica = self._elsewhere(avoid, rng) if avoid else None
+            replica = replica or least_busy(self._loads, self.max_in_flight, rng)
             if replica is not None:
                 self._loads[replica] += 1
                 return Grant(ticket, replica, 0.0)
@@ -81,6 +85,10 @@ class Pool:
     @property
     def in_flight(self) -> int:
         return sum(self._loads.values()) + sum(self._leaving.values())
+
+    def _elsewhere(self, avoid: Collection[str], rng: random.Random) -> str | None:
+        others = {replica: load for replica, load in self._loads.items() if replica not in avoid}
+        return least_busy(others, self.max_in_flight, rng)
 
     def _serve(self, now: float, rng: random.Random) -> list[Grant]:
         grants = []

@@ -4,6 +4,7 @@ The router drives it through the named stages and does the waiting; this object 
 a step returns the event to record, so the life of a run and its trail in the log cannot disagree.
 
     received -> enriched -> routed -> answered -> finished
+       \\____________ answered before __________________/
        \\___________\\__________\\__________\\______ failed | cancelled
 """
 
@@ -12,18 +13,23 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from rayflow.chat import Message, Usage
-from rayflow.errors import ErrorInfo, WorkflowError, to_info
+from rayflow.errors import WorkflowError, to_info
 from rayflow.events import Event
-from rayflow.messages import AgentReply, Joined, Part, PartSummary, RunRequest, RunResult
+from rayflow.messages import AgentReply, Joined, Part, RunRequest, RunResult, Turn
+from rayflow.messages.runs import PART_ATTEMPTS
 from rayflow.policies.routing import Decision
+from rayflow.runtime.part import PartState
 
 State = Literal["received", "enriched", "routed", "answered", "finished", "failed", "cancelled"]
 
 UNSEEN_TOKENS = 1 << 20
 """Numbers left free for a streamed part that failed: only its replica knew how many it used."""
 
+ATTEMPT_NUMBERS = 1 << 32
+"""Event numbers set aside for each time that the client asks for a run: the router that died took its count along."""
+
 TRANSITIONS: dict[State, frozenset[State]] = {
-    "received": frozenset({"enriched", "failed", "cancelled"}),
+    "received": frozenset({"enriched", "finished", "failed", "cancelled"}),
     "enriched": frozenset({"routed", "failed", "cancelled"}),
     "routed": frozenset({"answered", "failed", "cancelled"}),
     "answered": frozenset({"finished", "failed", "cancelled"}),
@@ -31,25 +37,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
-
-
-class PartState:
-    """One agent's part: from its dispatch to its reply or error."""
-
-    __slots__ = ("agent", "error", "queue_ms", "replica", "reply", "started")
-
-    def __init__(self, agent: str) -> None:
-        self.agent = agent
-        self.replica = ""
-        self.started = 0.0
-        self.queue_ms = 0.0
-        self.reply: AgentReply | None = None
-        self.error: ErrorInfo | None = None
-
-    def summary(self) -> PartSummary:
-        if self.reply is None:
-            return PartSummary(self.agent, "error", error=self.error.slug if self.error else "")
-        return PartSummary(self.agent, "ok", self.reply.duration_ms, self.reply.ttft_ms, self.reply.usage)
 
 
 class Run:
@@ -73,7 +60,7 @@ class Run:
         self.request = request
         self.state: State = "received"
         self.started = now
-        self.seq = 0
+        self.seq = request.attempt * ATTEMPT_NUMBERS
         self._block = 0
         self._stride = 1
         self._highest = 0
@@ -130,13 +117,48 @@ class Run:
 
     def part_started(self, part: PartState, replica: str, waited_s: float, now: float, wall_us: int) -> Event:
         part.replica, part.started, part.queue_ms = replica, now, waited_s * 1000
-        return self.event("agent.started", wall_us, agent=part.agent, replica=replica, queue_ms=part.queue_ms)
+        return self.event(
+            "agent.started",
+            wall_us,
+            agent=part.agent,
+            replica=replica,
+            queue_ms=part.queue_ms,
+            data={"attempt": part.attempt},
+        )
+
+    @property
+    def streams_to(self) -> str:
+        """Who gets the tokens of the parts as they come; "" where nobody does."""
+        request = self.request
+        return request.client if request.stream and (len(self.parts) == 1 or request.progress) else ""
+
+    def attempt_number(self, part: PartState) -> int:
+        """Number of the part's attempt among those of all routers that ever worked on this run."""
+        return self.request.attempt * PART_ATTEMPTS + part.attempt
 
     def token_numbers(self, part: PartState) -> tuple[int, int]:
         """First number and step for the tokens of a part."""
         if self._stride == 1:
             return self.seq + 1, 1
         return self._block - len(self.parts) + self.parts.index(part), self._stride
+
+    def part_retried(self, part: PartState, delay_s: float, isolated: bool, wall_us: int) -> Event:
+        """The part's replica died; another one is asked after `delay_s`."""
+        part.attempt += 1
+        facts = {"attempt": part.attempt, "delay_s": round(delay_s, 3), "isolated": isolated}
+        return self.event("agent.retried", wall_us, agent=part.agent, replica=part.replica, data=facts)
+
+    def quarantined(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
+        """The message killed whoever worked on it: the dead letter."""
+        return self.event(
+            "run.quarantined",
+            wall_us,
+            agent=part.agent,
+            replica=part.replica,
+            error=error.slug,
+            error_message=error.message,
+            data={"replicas": error.details["replicas"], "attempts": part.attempt},
+        )
 
     def part_finished(self, part: PartState, reply: AgentReply, wall_us: int) -> Event:
         part.reply = reply
@@ -155,7 +177,7 @@ class Run:
             ttft_ms=reply.ttft_ms,
             prompt_tokens=reply.usage.prompt_tokens,
             completion_tokens=reply.usage.completion_tokens,
-            data={"chunks": reply.chunks, "finish_reason": reply.finish_reason},
+            data={"chunks": reply.chunks, "finish_reason": reply.finish_reason, "attempt": part.attempt},
         )
 
     def part_failed(self, part: PartState, error: BaseException, now: float, wall_us: int) -> Event:
@@ -172,6 +194,7 @@ class Run:
             error_message=part.error.message,
             queue_ms=part.queue_ms,
             duration_ms=(now - part.started) * 1000 if part.replica else None,
+            data={"attempt": part.attempt},
         )
 
     def parts_to_join(self) -> list[Part]:
@@ -249,6 +272,29 @@ class Run:
         )
         return result, event
 
+    def repeated(self, stored: Turn, now: float, wall_us: int) -> tuple[RunResult, Event]:
+        """The run was answered earlier, by another router or for another asker: that answer stands."""
+        self._move("finished")
+        event = self._ended("ok", now, wall_us, repeated=True)
+        message = stored.message
+        result = RunResult(
+            run_id=self.request.run_id,
+            session_id=self.request.session_id,
+            content=message.text,
+            finish_reason="tool_calls" if message.tool_calls else "stop",
+            usage=self.usage,
+            model="",
+            agents=[stored.agent] if stored.agent else [],
+            tool_calls=message.tool_calls or [],
+            streamed=stored.agent,
+            turn=stored.seq,
+            last_seq=self.seq,
+            duration_ms=(now - self.started) * 1000,
+            parts=[part.summary() for part in self.parts],
+            metadata={"repeated": True},
+        )
+        return result, event
+
     def failed(self, error: BaseException, now: float, wall_us: int) -> Event:
         self._move("failed")
         info = to_info(error)
@@ -258,7 +304,7 @@ class Run:
         self._move("cancelled")
         return self._ended("cancelled", now, wall_us, error="cancelled", error_message=reason)
 
-    def _ended(self, status: str, now: float, wall_us: int, **fields: Any) -> Event:
+    def _ended(self, status: str, now: float, wall_us: int, *, repeated: bool = False, **fields: Any) -> Event:
         usage = self.usage
         return self.event(
             "run.finished",
@@ -270,7 +316,7 @@ class Run:
             completion_tokens=usage.completion_tokens,
             strategy=self.decision.strategy if self.decision else "",
             confidence=self.decision.confidence if self.decision else None,
-            data={"agents": [part.agent for part in self.parts]},
+            data={"agents": [part.agent for part in self.parts], **({"repeated": True} if repeated else {})},
             **fields,
         )
 

@@ -20,7 +20,7 @@ from rayflow.messages import (
     SessionInfo,
     Turn,
 )
-from rayflow.stores.repeat import repeated
+from rayflow.stores.repeat import Written, repeated
 
 Key = tuple[str, str]
 
@@ -53,9 +53,12 @@ class MemoryStore:
         if session is None:
             session = _Session(SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us))
         if request.run_id:
-            written = [(t.seq, t.message.role) for t in session.turns if t.run_id == request.run_id]
-            if (seq := repeated(written, [m.role for m in request.messages])) is not None:
-                return Appended(seq, window=_window(session.turns[: seq - len(request.messages)], request.window))
+            written = [Written(t.seq, t.message.role, t.status) for t in session.turns if t.run_id == request.run_id]
+            repeat = repeated(written, [m.role for m in request.messages], request.expected_seq)
+            if repeat is not None:
+                window = _window(session.turns[: repeat.last_seq - len(request.messages)], request.window)
+                answer = None if repeat.answer is None else session.turns[repeat.answer - 1]
+                return Appended(repeat.last_seq, window=window, answer=answer)
         last = len(session.turns)
         if request.expected_seq >= 0 and request.expected_seq != last:
             raise Conflict(

@@ -170,6 +170,14 @@ async def _cut_off(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
+async def _broken_framing(writer: asyncio.StreamWriter) -> None:
+    writer.write(SSE_HEAD + piece(HELLO))
+    await writer.drain()
+    await asyncio.sleep(0.1)  # apart from the good bytes: in one read with them, they would never be looked at
+    writer.write(piece(event({"content": " more"})) + b"zz\r\nno chunk\r\n")
+    await writer.drain()
+
+
 async def _drop(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
@@ -222,6 +230,8 @@ SCRIPTS = {
     "empty": stream(),
     "broken-json": stream(HELLO, b'data: {"choices": [{"delta"\n\n', DONE),
     "wrong-shape": stream(HELLO, b'data: {"choices": "none"}\n\n', DONE),
+    "not-utf-8": stream(HELLO, b'data: {"choices": "\xff\xfe"}\n\n', DONE),
+    "broken-framing": _broken_framing,
     "html": response(b"<!doctype html><title>Welcome</title>", kind="text/html"),
     "json-for-stream": response(MODELS_ANSWER),
     "error-chunk": stream(HELLO, b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'),
@@ -240,6 +250,7 @@ SCRIPTS = {
     "json-list": response(b"[]"),
     "json-error": response(b'{"error": {"message": "no such deployment"}}'),
     "json-no-finish": response(b'{"choices": [{"message": {"role": "assistant", "content": "Hel"}}]}'),
+    "json-not-utf-8": response(b'{"error": "\xff\xfe"}'),
     "json-truncated": _half_an_answer,
     "429": error("429 Too Many Requests", "slow down", "retry-after: 3\r\n"),
     "429-ms": error("429 Too Many Requests", "slow down", "retry-after: 3\r\nretry-after-ms: 250\r\n"),
@@ -294,7 +305,16 @@ async def test_reported_usage_is_passed_on_and_missing_usage_is_estimated(faults
 
 
 @pytest.mark.parametrize(
-    "script", ["no-finish", "no-finish-no-done", "unknown-finish", "broken-json", "wrong-shape", "huge-chunk"]
+    "script",
+    [
+        "no-finish",
+        "no-finish-no-done",
+        "unknown-finish",
+        "broken-json",
+        "wrong-shape",
+        "huge-chunk",
+        "not-utf-8",
+    ],
 )
 async def test_a_stream_that_ends_early_or_holds_garbage_is_incomplete(faults: FaultServer, script: str) -> None:
     with pytest.raises(ModelIncomplete) as raised:
@@ -307,6 +327,14 @@ async def test_a_dropped_stream_is_incomplete_and_keeps_what_came(faults: FaultS
     with pytest.raises(ModelIncomplete, match="mid-stream") as raised:
         await stream_of(faults, "cut-off")
     assert raised.value.details["partial"] == "half an "
+
+
+async def test_garbage_between_the_chunks_is_never_a_complete_answer(faults: FaultServer) -> None:
+    with pytest.raises(ModelError) as raised:
+        await stream_of(faults, "broken-framing", Timeouts(between_tokens_s=1))
+    assert raised.value.details["partial"] == "Hello more"
+    if faults.lane == "fast":
+        assert isinstance(raised.value, ModelIncomplete), "it does not wait for a timeout"
 
 
 async def test_an_empty_stream_is_incomplete(faults: FaultServer) -> None:
@@ -403,7 +431,9 @@ async def test_cancelling_a_call_closes_the_upstream_call(faults: FaultServer) -
     await endpoint.close()
 
 
-@pytest.mark.parametrize("script", ["html", "json-list", "json-no-choices", "json-error", "json-truncated"])
+@pytest.mark.parametrize(
+    "script", ["html", "json-list", "json-not-utf-8", "json-no-choices", "json-error", "json-truncated"]
+)
 async def test_a_complete_answer_that_is_none_is_an_error(faults: FaultServer, script: str) -> None:
     with pytest.raises(ModelError) as raised:
         await reply_of(faults, script)

@@ -11,7 +11,7 @@ import pytest
 
 from rayflow.chat import FunctionCall, Message, ToolCall
 from rayflow.errors import Conflict, NotFound
-from rayflow.messages import Appended, AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, History
+from rayflow.messages import Appended, AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, History, Turn
 from rayflow.runtime.ports import SessionStore
 from rayflow.stores.memory import MemoryStore
 from rayflow.stores.sqlite import SqliteStore
@@ -137,9 +137,52 @@ async def test_a_repeated_append_returns_what_the_first_one_did(store: SessionSt
     assert await store.append(question, NOW_US + 1) == first
     answer = AppendTurns("t", "s", [assistant("c")], run_id="r", window=5, expected_seq=3)
     answered = await store.append(answer, NOW_US + 2)
-    assert await store.append(question, NOW_US + 3) == first
-    assert await store.append(answer, NOW_US + 4) == answered
+    asked_again, answered_again = await store.append(question, NOW_US + 3), await store.append(answer, NOW_US + 4)
+    assert (asked_again.last_seq, asked_again.window) == (first.last_seq, first.window)
+    assert (answered_again.last_seq, answered_again.window) == (answered.last_seq, answered.window)
     assert await texts(store) == ["before", "a", "b", "c"]
+
+
+async def test_a_repetition_is_told_the_answer_that_the_run_has_committed(store: SessionStore) -> None:
+    question = AppendTurns("t", "s", [user("a")], run_id="r")
+    assert (await store.append(question, NOW_US)).answer is None
+    assert (await store.append(question, NOW_US)).answer is None, "asked, not answered"
+    first = await append(store, assistant("b"), run_id="r", agent="billing", expected_seq=1, now_us=NOW_US + 5)
+    assert first.answer is None, "made for the first time"
+    await append(store, user("next"), run_id="later")
+    committed = Turn(2, assistant("b"), "r", "billing", "complete", NOW_US + 5)
+    assert (await store.append(question, NOW_US + 9)).answer == committed
+
+
+async def test_a_repeated_answer_is_told_the_one_that_stands(store: SessionStore) -> None:
+    await append(store, user("a"), run_id="r")
+    await append(store, assistant("b"), run_id="r", agent="billing", expected_seq=1)
+    for expected in (-1, 1):
+        again = await append(store, assistant("other"), run_id="r", agent="facts", expected_seq=expected)
+        assert (again.last_seq, again.answer) == (2, Turn(2, assistant("b"), "r", "billing", "complete", NOW_US))
+    assert await texts(store) == ["a", "b"]
+
+
+async def test_an_incomplete_turn_is_no_answer(store: SessionStore) -> None:
+    await append(store, user("a"), run_id="r")
+    await append(store, assistant("b"), run_id="r", status="partial")
+    assert (await append(store, user("a"), run_id="r")).answer is None
+    assert (await append(store, assistant("b"), run_id="r")).answer is None
+
+
+async def test_a_question_that_ends_with_the_assistants_words_is_not_its_own_answer(store: SessionStore) -> None:
+    asked = [user("a rhyme"), assistant("roses are")]
+    await append(store, *asked, run_id="r")
+    assert (await append(store, *asked, run_id="r")).answer is None
+    answer = await append(store, assistant("red"), run_id="r", expected_seq=2)
+    assert (answer.last_seq, answer.answer) == (3, None)
+    for again in (
+        await append(store, *asked, run_id="r"),
+        await append(store, assistant("red"), run_id="r", expected_seq=2),
+    ):
+        assert again.answer is not None
+        assert (again.answer.seq, again.answer.message.text) == (3, "red")
+    assert await texts(store) == ["a rhyme", "roses are", "red"]
 
 
 async def test_an_answer_is_written_although_the_question_quotes_the_assistant(store: SessionStore) -> None:

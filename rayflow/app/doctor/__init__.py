@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from rayflow.app.doctor import credentials, folders, machine, network
+from rayflow.app.doctor import credentials, folders, health, machine, network
 from rayflow.app.doctor.finding import Finding
 
 
@@ -30,6 +30,7 @@ def examine(state: Path, port: int, env: Mapping[str, str] = os.environ) -> list
         folders.running(state),
         network.port(state, port),
         network.ray_ports(),
+        health.ray_health_checks(),
         credentials.ray_token(env),
         credentials.ray_authentication(env),
         credentials.openai_key(env),

@@ -1,7 +1,11 @@
-"""Processes and the ports they listen on, read from /proc. Where there is no /proc, there seem to be none."""
+"""Processes, the ports they listen on and what they were started with, read from /proc. Where there is no /proc, there
+seem to be none."""
 
 from __future__ import annotations
 
+import json
+import re
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +36,30 @@ def open_ports(process: Process, proc: Path = PROC) -> list[int]:
     return sorted({port for inode, port in listening.items() if inode in sockets})
 
 
+def ray_settings(daemon: Process, proc: Path = PROC) -> dict[str, str] | None:
+    """Ray's settings that a raylet or GCS was started with: its variables RAY_*, without that prefix, and over them
+    what `ray start --system-config` or `ray.init(_system_config=)` said, which only the GCS is told.
+
+    None where its environment cannot be read: it is another user's, or has ended.
+    """
+    try:
+        environment = (proc / str(daemon.pid) / "environ").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    variables = (entry.partition("=") for entry in environment.split("\0"))
+    settings = {name[4:]: value for name, _, value in variables if name.startswith("RAY_")}
+    return settings | _system_config(daemon.command)
+
+
+def _system_config(command: str) -> dict[str, str]:
+    given = re.search(r" --config_list=(\S+)", command)
+    try:
+        config = json.loads(b64decode(given[1])) if given else {}
+    except ValueError:
+        return {}
+    return {name: str(value) for name, value in config.items()} if isinstance(config, dict) else {}
+
+
 def _processes(proc: Path) -> Iterator[Process]:
     for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
         try:
@@ -40,7 +68,9 @@ def _processes(proc: Path) -> Iterator[Process]:
         except OSError:
             # It has ended meanwhile.
             continue
-        yield Process(int(folder.name), name, command)
+        # What has ended and waits for its parent to notice has no command line any more.
+        if command:
+            yield Process(int(folder.name), name, command)
 
 
 def _sockets(folder: Path) -> Iterator[str]:

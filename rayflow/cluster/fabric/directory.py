@@ -13,6 +13,7 @@ class DirectoryTable:
     def __init__(self) -> None:
         self._version = -1
         self._entries: dict[str, Endpoint] = {}
+        self._retired: frozenset[str] = frozenset()
         self._callbacks: list[Callable[[], None]] = []
         self._by_prefix: dict[str, list[str]] = {}
 
@@ -20,11 +21,19 @@ class DirectoryTable:
     def version(self) -> int:
         return self._version
 
+    @property
+    def retired(self) -> frozenset[str]:
+        """Endpoints that were declared dead. One that the directory names again is not among them."""
+        return self._retired
+
     def addresses(self, prefix: str) -> list[str]:
         found = self._by_prefix.get(prefix)
         if found is None:
             found = self._by_prefix[prefix] = sorted(a for a in self._entries if a.startswith(prefix))
         return found
+
+    def entry(self, address: str) -> Endpoint | None:
+        return self._entries.get(address)
 
     def endpoint(self, address: str) -> str | None:
         entry = self._entries.get(address)
@@ -36,10 +45,13 @@ class DirectoryTable:
     def update(self, directory: Directory) -> None:
         if directory.version > self._version:
             self._version = directory.version
+            named = {entry.endpoint for entry in directory.entries}
+            self._retired = frozenset(directory.retired) - named
             self._replace({entry.address: entry for entry in directory.entries})
 
     def put(self, entry: Endpoint) -> None:
         """Add one entry by hand: the coordinator's own, before any directory has arrived."""
+        self._retired -= {entry.endpoint}
         self._replace({**self._entries, entry.address: entry})
 
     def remove(self, address: str) -> None:

@@ -7,15 +7,16 @@ inside the call that told or asked it.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 from rayflow.cluster.fabric.directory import DirectoryTable
-from rayflow.cluster.fabric.link import GAVE_UP
-from rayflow.cluster.fabric.mailroom import Mailroom
+from rayflow.cluster.fabric.mailroom import Mailroom, gave_up
+from rayflow.cluster.fabric.pipe import Pipe
 from rayflow.errors import DeadlineExceeded, PeerLost, UnknownAddress, from_info
-from rayflow.messages import Directory, Endpoint, Failure, Payload
-from rayflow.runtime.ports import Handler
+from rayflow.messages import Directory, Endpoint, Failure, LinkStats, Payload
+from rayflow.runtime.ports import Handler, Outlet, StreamHandler
 
 
 class LiveDirectory(DirectoryTable):
@@ -32,15 +33,24 @@ class InProcessFabric:
         self._directory = LiveDirectory()
         self._mailroom = Mailroom()
         self._serving: dict[str, set[asyncio.Task[Payload]]] = {}
+        self._pipes: dict[str, weakref.WeakSet[Pipe]] = {}
 
     @property
     def directory(self) -> DirectoryTable:
         return self._directory
 
-    def bind(self, address: str, handlers: Mapping[type[Payload], Handler]) -> None:
-        self._mailroom.bind(address, handlers)
+    def bind(
+        self,
+        address: str,
+        handlers: Mapping[type[Payload], Handler],
+        streams: Mapping[type[Payload], StreamHandler] | None = None,
+        *,
+        epoch: int = 0,
+    ) -> None:
+        self._mailroom.bind(address, handlers, streams, epoch)
         self._serving[address] = set()
-        self._directory.put(Endpoint(address, self.endpoint))
+        self._pipes[address] = weakref.WeakSet()
+        self._directory.put(Endpoint(address, self.endpoint, epoch))
 
     def unbind(self, address: str) -> None:
         """The actor is gone: whoever waits for it gets `PeerLost`."""
@@ -48,19 +58,26 @@ class InProcessFabric:
         self._directory.remove(address)
         for task in self._serving.pop(address, set()):
             task.cancel()
+        for pipe in list(self._pipes.pop(address, ())):
+            pipe.lose(PeerLost(f"{address} went away", peer=address))
+
+    def links(self) -> list[LinkStats]:
+        """There is nobody to connect to."""
+        return []
 
     def tell(self, to: str, message: Payload) -> None:
-        if to in self._mailroom:
-            asyncio.get_running_loop().call_soon(self._mailroom.tell, to, message)
+        entry = self._directory.entry(to)
+        if entry is not None:
+            asyncio.get_running_loop().call_soon(self._mailroom.tell, to, message, entry.epoch)
 
     async def ask(self, to: str, message: Payload, timeout_s: float) -> Any:
-        serving = self._serving.get(to)
-        if serving is None:
+        serving, entry = self._serving.get(to), self._directory.entry(to)
+        if serving is None or entry is None:
             raise UnknownAddress(f"there is no {to} in this process", address=to)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"no time left to ask {to}", address=to)
         await asyncio.sleep(0)
-        result = self._mailroom.call(to, message, timeout_s)
+        result = self._mailroom.call(to, message, timeout_s, entry.epoch)
         if isinstance(result, asyncio.Task):
             serving.add(result)
             result.add_done_callback(serving.discard)
@@ -68,6 +85,15 @@ class InProcessFabric:
         if isinstance(result, Failure):
             raise from_info(result.error)
         return result
+
+    def stream(self, to: str, opening: Payload) -> Outlet:
+        pipe, entry = Pipe(), self._directory.entry(to)
+        if entry is None or to not in self._pipes:
+            pipe.lose(UnknownAddress(f"there is no {to} in this process", address=to))
+        else:
+            self._pipes[to].add(pipe)
+            pipe.open(self._mailroom, to, opening, entry.epoch)
+        return pipe.outlet
 
     async def _wait(self, to: str, task: asyncio.Task[Payload], timeout_s: float) -> Payload:
         try:
@@ -79,5 +105,5 @@ class InProcessFabric:
             task.cancel()
             raise DeadlineExceeded(f"{to} did not answer within {timeout_s:.3g} s", address=to)
         if task.cancelled():
-            raise PeerLost(f"{to} went away", peer=to) if to not in self._serving else GAVE_UP
+            raise PeerLost(f"{to} went away", peer=to) if to not in self._serving else gave_up()
         return task.result()

@@ -1,135 +1,186 @@
 """One connection between two processes, carrying all their messages both ways.
 
-Writes of one event-loop tick leave in one system call. Asks are paired with replies by id; when the connection breaks,
-every pending ask fails at once with `PeerLost`, and handlers that work for the lost peer are cancelled, except for
-messages that survive their caller.
-
-Handshake: both sides say hello with a nonce; the dialler proves first that it knows the cluster secret, then the
-listener. A proof is an HMAC over the prover's role and both nonces, so it can neither be replayed nor reflected.
+Asks are paired with replies by id; when the connection breaks, every pending ask and stream fails at once with
+`PeerLost`, and handlers that work for the lost peer are cancelled, except for messages that survive their caller.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import secrets
+import socket
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, cast
 
-from rayflow.cluster.fabric.frames import MAX_FRAME_BYTES, PROTOCOL_VERSION, Frame, Kind, Splitter, encode
+from rayflow.cluster.fabric.blobs import BLOB_BYTES, Blobs, Lending
+from rayflow.cluster.fabric.flow import StreamOutlet
+from rayflow.cluster.fabric.frames import (
+    MAX_FRAME_BYTES,
+    Ask,
+    Cancel,
+    Close,
+    Credit,
+    End,
+    Frame,
+    Item,
+    Open,
+    Reference,
+    Reply,
+    Splitter,
+    Taken,
+    Tell,
+    encode,
+)
+from rayflow.cluster.fabric.handshake import HANDSHAKE_BYTES, Handshake
 from rayflow.cluster.fabric.mailroom import Mailroom
-from rayflow.errors import Cancelled, DeadlineExceeded, FabricError, FrameInvalid, PeerLost, from_info
-from rayflow.messages import Failure, Payload
+from rayflow.cluster.fabric.outbound import Outbound
+from rayflow.cluster.fabric.pending import RESOLUTION_S, Pending
+from rayflow.cluster.fabric.serving import Serving
+from rayflow.cluster.fabric.streams import Streams
+from rayflow.context import context
+from rayflow.errors import DeadlineExceeded, FabricError, FrameInvalid, PeerLost, from_info
+from rayflow.messages import Failure, LinkStats, Payload
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_BYTES = 1024
 HANDSHAKE_S = 5.0
 CLOSE_S = 1.0
-GAVE_UP = Cancelled("the work was cancelled where it was done")
-MAX_UNSENT_BYTES = 64 << 20
-"""A peer that lets this much pile up is not reading: the connection is dropped rather than memory filled."""
-
-Role = Literal["dial", "listen"]
+SILENCE = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 5000}
+"""A TCP peer that acknowledges nothing, or takes nothing, for five seconds is gone, although nothing said so."""
 
 
 class Link(asyncio.Protocol):
-    """`own`: our listening endpoint, told to the peer so that it can answer over this very connection.
-
-    `opened` is called with the peer's endpoint once both sides are proved; `closed` exactly once at the end.
-    """
+    """`opened` is called once both sides are proved; `closed` exactly once at the end."""
 
     def __init__(
         self,
-        role: Role,
-        own: str,
-        secret: bytes,
+        handshake: Handshake,
         mailroom: Mailroom,
+        blobs: Blobs | None,
         opened: Callable[[Link], None],
         closed: Callable[[Link], None],
+        peer: str = "",
     ) -> None:
-        self.peer = ""
+        self.peer = peer
+        """The other side's endpoint; unproved until `open`."""
         self.open = False
-        self._was_open = False
-        self._role = role
-        self._own = own
-        self._secret = secret
+        self._handshake = handshake
         self._mailroom = mailroom
         self._opened = opened
         self._closed = closed
         self._loop = asyncio.get_running_loop()
+        self._born = self._loop.time()
         self._transport: asyncio.Transport | None = None
         self._splitter = Splitter(HANDSHAKE_BYTES)
-        self._nonce = secrets.token_hex(16)
-        self._peer_nonce = ""
-        self._told = ""
-        self._out: list[bytes] = []
-        self._flushing = False
-        self._writable: asyncio.Future[None] | None = None
-        self._next_id = 0
-        self._asks: dict[int, asyncio.Future[Payload]] = {}
-        self._serving: dict[int, asyncio.Task[Payload]] = {}
-        self._survivors: set[int] = set()
+        self._out = Outbound(self._overflow)
+        self._pending = Pending()
+        self._lending = Lending(blobs, self._out.send)
+        self._serving = Serving(mailroom, self._out, self._lending)
+        self._streams = Streams(mailroom, self._out)
+        self._fetching: set[asyncio.Task[None]] = set()
+        self._frames_in = 0
+        self._bytes_in = 0
         self._lost: str | None = None
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._patience = self._loop.call_later(HANDSHAKE_S, self._give_up)
+        self._receivers: dict[type[Frame], Callable[[Any], None]] = {
+            Tell: self._on_tell,
+            Ask: self._serving.on_ask,
+            Reply: self._on_reply,
+            Cancel: self._serving.on_cancel,
+            Taken: self._on_taken,
+            Item: self._on_item,
+            Open: self._streams.on_open,
+            End: self._streams.on_end,
+            Credit: self._streams.on_credit,
+            Close: self._streams.on_close,
+        }
 
     # --- for the fabric ---
 
-    def tell(self, to: str, message: Payload) -> None:
-        self._send(Frame(Kind.TELL, 0, to, message))  # type: ignore[arg-type]
+    def tell(self, to: str, message: Payload, epoch: int = 0) -> None:
+        if self._lost is None:
+            self._out.tell(encode(Tell(to, message, epoch, context.get())))  # type: ignore[arg-type]
 
-    async def ask(self, to: str, message: Payload, timeout_s: float) -> Payload:
+    async def ask(self, to: str, message: Payload, timeout_s: float, epoch: int = 0) -> Payload:
         if self._lost is not None:
             raise self._broken(sent=False)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"no time left to ask {to}", address=to)
-        self._next_id += 1
-        number = self._next_id
-        reply: asyncio.Future[Payload] = self._loop.create_future()
-        self._asks[number] = reply
-        timer = self._loop.call_later(timeout_s, self._expire, number, to, timeout_s)
+        number, reply = self._pending.add(to, timeout_s)
+        frame = b""
         try:
-            while self._writable is not None and not reply.done():
-                either: set[asyncio.Future[Any]] = {self._writable, reply}
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            self._send(Frame(Kind.ASK, number, to, message, timeout_s))  # type: ignore[arg-type]
+            if self._out.writable is not None:
+                timeout_s = await self._wait_for_room(reply, timeout_s)
+            frame = encode(Ask(number, to, message, timeout_s, epoch, context.get()))  # type: ignore[arg-type]
+            if len(frame) > BLOB_BYTES and self._lending.on:
+                lent, frame = await self._lending.lend(message), b""
+                frame = encode(Ask(number, to, lent, timeout_s, epoch, context.get()))
+            self._out.send(frame)
             answer = await reply
         except BaseException:
-            if self._asks.pop(number, None) is not None and self._lost is None:
-                self._send(Frame(Kind.CANCEL, number))
+            if self._pending.forget(number) and frame and not self._out.withdraw(frame):
+                self._out.overtake(encode(Cancel(number)))
             raise
-        finally:
-            timer.cancel()
         if isinstance(answer, Failure):
             raise from_info(answer.error)
         return answer
 
+    def stream(self, to: str, opening: Payload, epoch: int = 0) -> StreamOutlet:
+        outlet = self._streams.open(to, opening, epoch)
+        if self._lost is not None:
+            self._streams.lose(partial(self._broken, sent=False))
+        return outlet
+
+    def stats(self) -> LinkStats:
+        return LinkStats(
+            peer=self.peer,
+            age_s=self._loop.time() - self._born,
+            frames_in=self._frames_in,
+            frames_out=self._out.frames,
+            bytes_in=self._bytes_in,
+            bytes_out=self._out.bytes,
+            asks=len(self._pending),
+            serving=len(self._serving),
+            streams=len(self._streams),
+            queued_bytes=self._out.queued_bytes,
+            stalled_s=self._out.stalled_s,
+            dropped=self._out.dropped,
+        )
+
     def close(self) -> None:
         """Send what is queued and close; a peer that does not read is waited for only briefly."""
-        self._flush()
         if self._transport is not None:
+            if self.open:
+                self._out.finish()
             self._transport.close()
             self._patience.cancel()
-            self._patience = self._loop.call_later(CLOSE_S, self._abort, "closed, and the peer did not read")
+            self._patience = self._loop.call_later(CLOSE_S, self.abort, "closed, and the peer did not read")
         else:
             self.lose("closed before it was open")
+
+    def abort(self, reason: str) -> None:
+        """Close at once, whatever is queued."""
+        if self._transport is not None:
+            self._transport.abort()
+        self.lose(reason)
 
     def lose(self, reason: str) -> None:
         """The connection is gone (or never came to be): fail everything that depends on it."""
         if self._lost is not None:
             return
         self._lost = reason
+        broken = partial(self._broken, sent=self.open)
         self.open = False
         self._patience.cancel()
-        self.resume_writing()
-        for reply in self._asks.values():
-            if not reply.done():
-                reply.set_exception(self._broken(sent=self._was_open))
-        for number, task in self._serving.items():
-            if number not in self._survivors:
-                task.cancel()
+        self._pending.fail(broken)
+        self._streams.lose(broken)
+        self._out.drop()
+        self._serving.lose()
+        for task in self._fetching:
+            task.cancel()
+        self._lending.close()
         self.ended.set_result(None)
         self._closed(self)
 
@@ -140,146 +191,105 @@ class Link(asyncio.Protocol):
         if self._lost is not None:
             self._transport.abort()
             return
-        hello = Frame(Kind.HELLO, text=(str(PROTOCOL_VERSION), self._own, self._nonce))
-        self._transport.write(encode(hello))
+        _notice_silence(transport.get_extra_info("socket"))
+        self._transport.write(encode(self._handshake.hello))
 
     def data_received(self, data: bytes) -> None:
+        self._bytes_in += len(data)
         try:
             for frame in self._splitter.feed(data):
+                self._frames_in += 1
                 if self.open:
-                    self._receive(frame)
-                else:
+                    receive = self._receivers.get(type(frame))
+                    if receive is None:
+                        raise FrameInvalid(f"unexpected {type(frame).__name__}")
+                    receive(frame)
+                elif self._lost is None:
                     self._greet(frame)
         except FabricError as error:
             log.warning("dropping the connection to %s: %s", self.peer or "an unknown peer", error.message)
-            self._abort(error.message)
+            self.abort(error.message)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lose(str(error) if error else "connection closed")
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
+        self._out.pause()
 
     def resume_writing(self) -> None:
-        if self._writable is not None:
-            self._writable.set_result(None)
-            self._writable = None
+        self._out.resume()
 
-    # --- handshake ---
+    # --- the beginning ---
 
     def _greet(self, frame: Frame) -> None:
-        if frame.kind == Kind.HELLO and not self._peer_nonce:
-            version, self._told, self._peer_nonce = (*frame.text, "", "", "")[:3]
-            if version != str(PROTOCOL_VERSION) or not self._peer_nonce:
-                raise FrameInvalid(
-                    f"peer speaks protocol {version!r}, this process {PROTOCOL_VERSION}: run one rayflow version"
-                )
-            if self._role == "dial":
-                self._prove()
-            else:
-                self.peer = self._told
-        elif frame.kind == Kind.PROOF and self._peer_nonce:
-            theirs: Role = "listen" if self._role == "dial" else "dial"
-            expected = self._mac(theirs, self._peer_nonce, self._nonce, self._told)
-            if not frame.text or not hmac.compare_digest(frame.text[0].encode(), expected.encode()):
-                raise FrameInvalid("peer does not know the cluster secret")
-            if self._role == "listen":
-                self._prove()
-            self._establish()
-        else:
-            raise FrameInvalid("message before the handshake was done")
-
-    def _prove(self) -> None:
         assert self._transport is not None
-        proof = self._mac(self._role, self._nonce, self._peer_nonce, self._own)
-        self._transport.write(encode(Frame(Kind.PROOF, text=(proof,))))
-
-    def _mac(self, role: Role, own_nonce: str, other_nonce: str, endpoint: str) -> str:
-        text = "\n".join(("rayflow", role, own_nonce, other_nonce, endpoint)).encode()
-        return hmac.digest(self._secret, text, "sha256").hex()
+        answer = self._handshake.receive(frame)
+        if answer is not None:
+            self._transport.write(encode(answer))
+        if self._handshake.done:
+            self._establish()
 
     def _establish(self) -> None:
-        self.open = self._was_open = True
+        assert self._transport is not None
+        peer = self._handshake.peer
+        self.peer, self.open = peer.endpoint, True
         self._patience.cancel()
         self._splitter.limit = MAX_FRAME_BYTES
+        self._lending.agree(peer.blobs)
         self._opened(self)
-        self._flush()
+        self._out.open(self._transport)
 
     def _give_up(self) -> None:
-        self._abort(f"no handshake within {HANDSHAKE_S:g} s")
+        self.abort(f"no handshake within {HANDSHAKE_S:g} s")
 
     # --- messages ---
 
-    def _receive(self, frame: Frame) -> None:
-        match frame.kind:
-            case Kind.TELL if frame.body is not None:
-                self._mailroom.tell(frame.to, frame.body)
-            case Kind.ASK if frame.body is not None:
-                self._serve(frame.id, frame.to, frame.body, frame.timeout_s)
-            case Kind.REPLY if frame.body is not None:
-                reply = self._asks.pop(frame.id, None)
-                if reply is not None and not reply.done():
-                    reply.set_result(frame.body)
-            case Kind.CANCEL:
-                if task := self._serving.pop(frame.id, None):
-                    task.cancel()
-            case _:
-                raise FrameInvalid(f"unexpected frame of kind {frame.kind}")
+    def _on_tell(self, frame: Tell) -> None:
+        self._mailroom.tell(frame.to, frame.body, frame.epoch, frame.context)
 
-    def _serve(self, number: int, to: str, message: Payload, timeout_s: float) -> None:
-        result = self._mailroom.call(to, message, timeout_s)
-        if isinstance(result, asyncio.Task):
-            self._serving[number] = result
-            if message.survives_caller:
-                self._survivors.add(number)
-            result.add_done_callback(lambda task: self._served(number, task))
+    def _on_reply(self, frame: Reply) -> None:
+        if isinstance(frame.body, Reference):
+            task = self._loop.create_task(self._fetch(frame.id, frame.body))
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
         else:
-            self._reply(number, result)
+            self._pending.answer(frame.id, frame.body)
 
-    def _served(self, number: int, task: asyncio.Task[Payload]) -> None:
-        self._survivors.discard(number)
-        if self._serving.pop(number, None) is None:
-            return  # the asker cancelled it and waits no more
-        self._reply(number, Failure(GAVE_UP.to_info()) if task.cancelled() else task.result())
+    async def _fetch(self, number: int, reference: Reference) -> None:
+        self._pending.answer(number, await self._lending.fetch(reference))
 
-    def _reply(self, number: int, message: Payload) -> None:
-        try:
-            self._send(Frame(Kind.REPLY, number, body=message))  # type: ignore[arg-type]
-        except FrameInvalid as error:
-            self._send(Frame(Kind.REPLY, number, body=Failure(error.to_info())))
+    def _on_taken(self, frame: Taken) -> None:
+        self._lending.taken(frame.name)
 
-    def _expire(self, number: int, to: str, timeout_s: float) -> None:
-        reply = self._asks.get(number)
-        if reply is not None and not reply.done():
-            reply.set_exception(DeadlineExceeded(f"{to} did not answer within {timeout_s:.3g} s", address=to))
+    def _on_item(self, frame: Item) -> None:
+        self._streams.on_item(frame, self._splitter.size)
 
-    # --- bytes ---
+    async def _wait_for_room(self, reply: asyncio.Future[Payload], timeout_s: float) -> float:
+        """Until the peer keeps up again. Returns what is left of the time; raises as the reply does."""
+        began = self._loop.time()
+        while (writable := self._out.writable) is not None and not reply.done():
+            await asyncio.wait((writable, reply), return_when=asyncio.FIRST_COMPLETED)
+        if reply.done():
+            reply.result()
+        return max(timeout_s - (self._loop.time() - began), RESOLUTION_S)
 
-    def _send(self, frame: Frame) -> None:
-        if self._lost is not None:
-            return
-        self._out.append(encode(frame))
-        if self.open and not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+    # --- the end ---
 
-    def _flush(self) -> None:
-        self._flushing = False
-        if not self._out or self._transport is None or not self.open:
-            return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
-        self._transport.write(data)
-        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self._abort("the peer does not read")
-
-    def _abort(self, reason: str) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-        self.lose(reason)
+    def _overflow(self) -> None:
+        self.abort("the peer does not read")
 
     def _broken(self, sent: bool) -> PeerLost:
-        """`sent`: whether the peer may have seen the question this is the answer to."""
+        """`sent`: whether the peer may have seen what this is the answer to."""
         return PeerLost(
-            f"lost the connection to {self.peer or 'a process of the system'}: {self._lost}", peer=self.peer
+            f"lost the connection to {self.peer or 'a process of the system'}: {self._lost}", peer=self.peer, sent=sent
         )
+
+
+def _notice_silence(sock: socket.socket | None) -> None:
+    """Let the system find out when a TCP peer vanishes without a word; a unix socket's peer cannot."""
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in SILENCE.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has every one
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,4 +1,4 @@
--- Schema version 1 of a session shard. A turn is one row of an append-only log; a session is its head.
+-- Schema version 2 of a session shard. A turn is one row of an append-only log; a session is its head.
 create table if not exists sessions (
     tenant      text    not null,
     session_id  text    not null,
@@ -22,3 +22,11 @@ create table if not exists turns (
     message     blob    not null,
     primary key (tenant, session_id, seq)
 ) without rowid;
+
+-- Since version 2: how often the file was opened, which is the number of its present owner. One row.
+create table if not exists ownership (
+    id     integer primary key check (id = 1),
+    epoch  integer not null
+);
+
+insert or ignore into ownership (id, epoch) values (1, 0);

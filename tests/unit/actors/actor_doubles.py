@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,11 @@ from rayflow.chat import Message, ModelChunk, ModelReply, ModelRequest, Usage
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.schema import WorkflowConfig
+from rayflow.errors import PeerLost
 from rayflow.events import Event
 from rayflow.ids import new_run_id
-from rayflow.messages import EventBatch, GetHistory, History, Payload, Progress, RunRequest, RunResult, Token
-from rayflow.runtime.ports import ModelClient, SessionStore
+from rayflow.messages import EventBatch, GetHistory, History, Payload, Progress, RunRequest, RunResult, TokenStream
+from rayflow.runtime.ports import Inlet, ModelClient, SessionStore, StreamHandler
 from rayflow.stores.memory import MemoryStore
 
 USAGE = Usage(3, 2)
@@ -131,6 +132,23 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+def hearing(
+    take: Callable[[Any], None], opened: Callable[[TokenStream], None] = lambda _: None
+) -> dict[type[Payload], StreamHandler]:
+    """The streams of a client that reads every token at once."""
+
+    def listen(opening: TokenStream, inlet: Inlet) -> None:
+        def read() -> None:
+            with suppress(PeerLost):
+                for token in inlet.take():
+                    take(token)
+
+        opened(opening)
+        inlet.on_readable(read)
+
+    return {TokenStream: listen}
+
+
 @asynccontextmanager
 async def team(
     configuration: WorkflowConfig | None = None,
@@ -147,7 +165,7 @@ async def team(
     router = Router("router/0", configuration, fabric, Outbox(fabric), SYSTEM_CLOCK, rng)
     found = Team(configuration, fabric, router, models)
     fabric.bind("eventlog/0", {EventBatch: lambda batch: found.events.extend(batch.events)})
-    fabric.bind("client/0", {Token: found.heard.append, Progress: found.heard.append})
+    fabric.bind("client/0", {Progress: found.heard.append}, hearing(found.heard.append))
     sessions = Sessions("session/0", store or MemoryStore(1000), Outbox(fabric), SYSTEM_CLOCK)
     await sessions.start()
     fabric.bind("session/0", sessions.handlers)
@@ -164,13 +182,14 @@ async def team(
     await settle()
 
 
-def bind_agent(team: Team, name: str, replica: int = 0) -> Agent:
+def bind_agent(team: Team, name: str, replica: int = 0, model: ModelClient | None = None) -> Agent:
+    """One more replica, or a new one in the place of one that died. `model`: its own, or the team's."""
     agent = team.config.agent(name)
     address = f"agent/{name}/{replica}"
     made = Agent(
         address,
         agent,
-        team.models[name],
+        model or team.models[name],
         team.config.model(agent.model).retries,
         team.config.streaming,
         team.fabric,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
-from actor_doubles import PATIENCE_S, USAGE, HeldModel
+from actor_doubles import PATIENCE_S, USAGE, HeldModel, hearing
 
 from rayflow.actors.agent import Agent, system_prompt
 from rayflow.chat import Message, ModelChunk, ModelParams, ModelReply, ModelRequest, ToolCallDelta, Usage
@@ -60,7 +60,7 @@ class Heard:
     def __init__(self, fabric: InProcessFabric) -> None:
         self.tokens: list[Token] = []
         self._came = asyncio.Event()
-        fabric.bind("client/0", {Token: self._take})
+        fabric.bind("client/0", {}, hearing(self._take))
 
     def _take(self, token: Token) -> None:
         self.tokens.append(token)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from rayflow.actors import persistence
-from rayflow.actors.persistence import persist
+from rayflow.actors.persistence import died, persist, relayed, untouched
 from rayflow.clock import SYSTEM_CLOCK
-from rayflow.errors import Conflict, PeerLost, UnknownAddress, WorkflowError
+from rayflow.errors import Conflict, Fenced, PeerLost, Unavailable, UnknownAddress, WorkflowError
 
 
 class Asked:
@@ -30,8 +30,16 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "PAUSE_S", 0.0)
 
 
-@pytest.mark.parametrize("error", [UnknownAddress("nobody"), PeerLost("refused", sent=False)])
-async def test_what_was_never_sent_is_asked_again(error: WorkflowError) -> None:
+NOBODY_BEGAN = [
+    UnknownAddress("nobody"),
+    PeerLost("refused", sent=False),
+    Unavailable("stopping", draining="router/0"),
+    Fenced("another owner"),
+]
+
+
+@pytest.mark.parametrize("error", NOBODY_BEGAN)
+async def test_what_nobody_began_to_work_on_is_asked_again(error: WorkflowError) -> None:
     asked = Asked(error, error)
     assert await persist(asked, SYSTEM_CLOCK) == "answer"
     assert asked.times == 3
@@ -59,3 +67,20 @@ async def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "PATIENCE_S", 0.0)
     with pytest.raises(UnknownAddress):
         await persist(Asked(UnknownAddress("nobody")), SYSTEM_CLOCK)
+
+
+@pytest.mark.parametrize("error", [*NOBODY_BEGAN, PeerLost("died", sent=True)])
+async def test_what_an_actor_hands_on_is_its_answer(error: WorkflowError) -> None:
+    told = relayed(error, "router/0")
+    assert (type(told), told.message, told.details["via"]) == (type(error), error.message, "router/0")
+    assert not untouched(told)
+    assert not died(told)
+    asked = Asked(told)
+    with pytest.raises(type(error)):
+        await persist(asked, SYSTEM_CLOCK, repeatable=True)
+    assert asked.times == 1
+
+
+def test_an_error_that_is_about_nobodys_absence_is_handed_on_as_it_is() -> None:
+    for error in (Conflict("no"), Unavailable("no replica", agent="a")):
+        assert relayed(error, "router/0") is error

@@ -72,6 +72,14 @@ async def test_who_waits_too_long_is_told_so_and_leaves_the_line(fabric: InProce
     assert await reserved(made) == "agent/a/0"
 
 
+async def test_a_replica_to_avoid_is_passed_over(fabric: InProcessFabric) -> None:
+    fabric.bind("agent/a/1", {})
+    made = pools(fabric)
+    for avoided, other in (("agent/a/0", "agent/a/1"), ("agent/a/1", "agent/a/0")):
+        async with made.reserve("a", 5, {avoided}) as grant:
+            assert grant.replica == other
+
+
 async def test_an_empty_pool_is_unavailable_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rayflow.actors.pools.EMPTY_POOL_S", 0.01)
     with pytest.raises(Unavailable, match="no replica running"):

@@ -148,7 +148,7 @@ async def test_a_run_cancelled_at_the_very_moment_of_its_turn_does_not_keep_the_
         leave = t.router._sessions.leave
 
         def leave_while_cancelling(key: tuple[str, str]) -> str | None:
-            waiting.cancel()
+            waiting._cancel()
             return leave(key)
 
         t.router._sessions.leave = leave_while_cancelling  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -132,6 +132,13 @@ class ScriptedClient:
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled.set()
             raise
+
+    async def batches(
+        self, request: RunRequest, timeout_s: float | None = None
+    ) -> AsyncGenerator[list[Token | Progress | RunResult], None]:
+        async with aclosing(self.stream(request, timeout_s)) as items:
+            async for item in items:
+                yield [item]
 
     async def session(self, message: CreateSession | GetSession | GetHistory | DeleteSession) -> Any:
         known = self.sessions.get(message.session_id)

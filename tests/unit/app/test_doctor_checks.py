@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import resource
 import socket
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import rayflow as package
 from rayflow.app import state as state_module
-from rayflow.app.doctor import credentials, examine, folders, machine, network
+from rayflow.app.doctor import credentials, examine, folders, health, machine, network
 from rayflow.app.doctor.folders import LONGEST_SOCKET, SOCKET_PATH_BYTES
 from rayflow.app.state import RunFile, owned, run_folder, write_run_file
 
@@ -30,12 +34,22 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def proc_with(root: Path, *, name: str, command: str, tcp: str = "", inodes: tuple[int, ...] = ()) -> Path:
-    """A /proc with one process, 4711, that holds the sockets `inodes`."""
+def proc_with(
+    root: Path,
+    *,
+    name: str,
+    command: str,
+    tcp: str = "",
+    inodes: tuple[int, ...] = (),
+    environ: dict[str, str] | None = None,
+) -> Path:
+    """A /proc with one process, 4711, that holds the sockets `inodes`. `environ`: None where it cannot be read."""
     process = root / "4711"
     (process / "fd").mkdir(parents=True)
     (process / "comm").write_text(name + "\n")
     (process / "cmdline").write_bytes(command.replace(" ", "\0").encode())
+    if environ is not None:
+        (process / "environ").write_text("".join(f"{name}={value}\0" for name, value in environ.items()))
     for number, inode in enumerate(inodes):
         (process / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
     (root / "net").mkdir()
@@ -209,6 +223,70 @@ def test_other_processes_are_not_ray(tmp_path: Path) -> None:
     assert network.ray_ports(proc).found == "no Ray runs here"
 
 
+def test_what_has_ended_and_only_waits_for_its_parent_is_not_there(tmp_path: Path) -> None:
+    proc = proc_with(tmp_path, name="gcs_server", command="", environ={})
+    assert network.ray_ports(proc).found == "no Ray runs here"
+    assert health.ray_health_checks(proc).found == "no Ray runs here"
+    assert credentials.ray_authentication({}, proc).level == "ok"
+
+
+# --- the health checks of a running Ray ---
+
+
+def gcs(root: Path, environ: dict[str, str] | None, config: str = "{}") -> Path:
+    command = f"/ray/gcs_server --log_dir=/l --config_list={b64encode(config.encode()).decode()} --gcs_server_port=0"
+    return proc_with(root, name="gcs_server", command=command, environ=environ)
+
+
+def test_a_ray_with_its_own_defaults_is_slow_to_notice_the_end_of_a_node(tmp_path: Path) -> None:
+    finding = health.ray_health_checks(gcs(tmp_path, {"RAY_AUTH_MODE": "token"}))
+    assert (finding.level, finding.found) == ("warn", "a killed node is noticed within 15 s, a frozen one within 65 s")
+    assert finding.fix.endswith(
+        "export RAY_health_check_initial_delay_ms=0 RAY_health_check_period_ms=500"
+        " RAY_health_check_timeout_ms=1000 RAY_health_check_failure_threshold=3"
+    )
+
+
+@pytest.mark.parametrize("by", ["variables", "command"])
+def test_a_ray_with_the_health_checks_of_rayflow_is_ok(tmp_path: Path, by: str) -> None:
+    variables = {f"RAY_health_check_{name}": str(value) for name, value in health.RAYFLOWS_OWN.items()}
+    config = {f"health_check_{name}": value for name, value in health.RAYFLOWS_OWN.items()}
+    proc = gcs(tmp_path, variables) if by == "variables" else gcs(tmp_path, {}, json.dumps(config))
+    finding = health.ray_health_checks(proc)
+    assert (finding.level, finding.found) == ("ok", "a killed node is noticed within 1.5 s, a frozen one within 4.5 s")
+
+
+def test_what_is_advised_is_what_rayflow_sets_itself() -> None:
+    source = ast.parse((Path(package.__file__).parent / "cluster" / "ray_cluster.py").read_text())
+    assigned = {ast.unparse(node.targets[0]): node.value for node in source.body if isinstance(node, ast.Assign)}
+    assert ast.literal_eval(assigned["HEALTH_CHECK"]) == health.RAYFLOWS_OWN
+
+
+def test_what_ray_was_told_on_its_command_line_wins(tmp_path: Path) -> None:
+    variables = {f"RAY_health_check_{name}": str(value) for name, value in health.RAYFLOWS_OWN.items()}
+    finding = health.ray_health_checks(gcs(tmp_path, variables, '{"health_check_timeout_ms": 2000}'))
+    assert (finding.level, finding.found[-23:]) == ("warn", "frozen one within 7.5 s")
+
+
+def test_quick_to_notice_a_killed_node_is_not_enough(tmp_path: Path) -> None:
+    variables = {"RAY_health_check_period_ms": "100"}
+    finding = health.ray_health_checks(gcs(tmp_path, variables))
+    assert finding.level == "warn"
+    assert finding.found == "a killed node is noticed within 0.5 s, a frozen one within 50.5 s"
+
+
+@pytest.mark.parametrize("config", ["no json", "[1]", '{"health_check_period_ms": "soon"}'])
+def test_settings_that_make_no_sense_are_those_of_ray(tmp_path: Path, config: str) -> None:
+    finding = health.ray_health_checks(gcs(tmp_path, {"RAY_health_check_timeout_ms": "-"}, config))
+    assert finding.found.endswith("within 65 s")
+
+
+def test_health_checks_that_cannot_be_seen_are_no_warning(tmp_path: Path) -> None:
+    assert health.ray_health_checks(gcs(tmp_path / "foreign", None)).found.startswith("not known")
+    worker = health.ray_health_checks(proc_with(tmp_path / "worker", name="raylet", command="raylet", environ={}))
+    assert (worker.level, worker.found) == ("ok", "the cluster's head node decides: run the doctor there")
+
+
 # --- credentials ---
 
 
@@ -224,9 +302,29 @@ def test_a_token_that_others_may_read_is_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "level"), [(None, "ok"), ("token", "ok"), ("TOKEN", "ok"), ("disabled", "warn")])
-def test_ray_without_authentication_is_a_warning(mode: str | None, level: str) -> None:
+def test_ray_without_authentication_is_a_warning(tmp_path: Path, mode: str | None, level: str) -> None:
     env = {} if mode is None else {"RAY_AUTH_MODE": mode}
-    assert credentials.ray_authentication(env).level == level
+    assert credentials.ray_authentication(env, tmp_path).level == level
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+@pytest.mark.parametrize(
+    ("environ", "level"),
+    [({}, "warn"), ({"RAY_AUTH_MODE": "disabled"}, "warn"), ({"RAY_AUTH_MODE": "Token"}, "ok"), (None, "ok")],
+)
+def test_a_running_ray_that_asks_for_no_token_is_a_warning(
+    tmp_path: Path, name: str, environ: dict[str, str] | None, level: str
+) -> None:
+    proc = proc_with(tmp_path, name=name, command=name, environ=environ)
+    finding = credentials.ray_authentication({"RAY_AUTH_MODE": "token"}, proc)
+    assert finding.level == level
+    assert (f"{name} (process 4711)" in finding.found) == (level == "warn")
+
+
+def test_the_title_of_a_ray_worker_says_nothing_about_its_token(tmp_path: Path) -> None:
+    """A worker writes its title over its environment."""
+    proc = proc_with(tmp_path, name="ray::IDLE", command="ray::IDLE", environ={})
+    assert credentials.ray_authentication({}, proc).level == "ok"
 
 
 def test_keys_are_counted_and_not_shown() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayflow.policies.restart import RestartPolicy, decide
+from rayflow.policies.restart import RestartPolicy, along, decide, wanted
 
 POLICY = RestartPolicy(intensity=3, period_s=10.0, base_delay_s=0.1, max_delay_s=0.5)
 
@@ -53,3 +54,19 @@ def test_no_wait_is_longer_than_the_limit(deaths: int, seed: int) -> None:
 def test_waits_repeat_with_the_seed_and_differ_without() -> None:
     waits = [decide([1.0, 1.0, 1.0], POLICY, 1.0, rng(seed)) for seed in (1, 2, 1)]
     assert waits[0] == waits[2] != waits[1]
+
+
+@pytest.mark.parametrize(
+    ("restart", "normal", "shutdown", "abnormal"),
+    [("permanent", True, True, True), ("transient", False, False, True), ("temporary", False, False, False)],
+)
+def test_the_restart_type_says_which_deaths_matter(restart: str, normal: bool, shutdown: bool, abnormal: bool) -> None:
+    matters = [wanted(restart, reason) for reason in ("normal", "shutdown", "abnormal")]  # type: ignore[arg-type]
+    assert matters == [normal, shutdown, abnormal]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"), [("one_for_one", "b"), ("one_for_all", "abc"), ("rest_for_one", "bc")]
+)
+def test_the_strategy_says_who_shares_the_fate_of_the_dead(strategy: str, expected: str) -> None:
+    assert along(strategy, "abc", "b") == list(expected)  # type: ignore[arg-type]

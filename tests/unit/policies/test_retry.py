@@ -20,7 +20,7 @@ from rayflow.errors import (
     ValidationError,
     WorkflowError,
 )
-from rayflow.policies.retry import decide
+from rayflow.policies.retry import backoff_s, decide, safe_to_repeat
 
 POLICY = Retries(max_attempts=4, base_delay_s=0.1, max_delay_s=0.5)
 FOREVER = 1e9
@@ -82,3 +82,17 @@ def test_faults_that_may_pass_are_retried_before_the_first_output_only(error: Wo
 )
 def test_other_faults_are_never_retried(error: WorkflowError) -> None:
     assert decide(1, error, POLICY, FOREVER, rng()) is None
+
+
+@pytest.mark.parametrize(
+    ("delivered", "side_effects", "safe"),
+    [(0, False, True), (1, False, False), (None, False, False), (0, True, False), (3, True, False)],
+)
+def test_only_what_left_no_trace_is_safe_to_repeat(delivered: int | None, side_effects: bool, safe: bool) -> None:
+    assert safe_to_repeat(delivered, side_effects=side_effects) is safe
+
+
+def test_back_off_doubles_up_to_its_limit() -> None:
+    rng = random.Random(1)
+    longest = [max(backoff_s(attempt, rng) for _ in range(2000)) for attempt in (1, 2, 3, 9)]
+    assert longest == pytest.approx([0.2, 0.4, 0.8, 1.0], rel=0.02)

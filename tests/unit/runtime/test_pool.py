@@ -67,6 +67,14 @@ def test_a_call_on_a_replica_that_is_gone_is_released_without_effect_on_others()
     pool.validate()
 
 
+def test_a_replica_to_avoid_is_taken_only_where_no_other_has_room() -> None:
+    pool = Pool(1, 5)
+    pool.members(["a", "b"], 0.0, RNG)
+    assert pool.acquire("first", 0.0, RNG, {"a"}) == Grant("first", "b", 0.0)
+    assert pool.acquire("second", 0.0, RNG, {"a"}) == Grant("second", "a", 0.0)
+    assert pool.acquire("third", 0.0, RNG, {"a"}) == "queued"
+
+
 class PoolMachine(RuleBasedStateMachine):
     """Runs come, end, and give up; replicas come and go. The model is two lists: who calls whom, and who waits."""
 

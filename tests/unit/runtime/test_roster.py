@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rayflow.config.schema import WorkflowConfig
-from rayflow.runtime.roster import agent_address, pool_prefix, roster
+from rayflow.runtime.roster import ROLES, agent_address, node_address, pool_prefix, roster
 
 
 def addresses(**sections: Any) -> list[str]:
@@ -32,10 +32,28 @@ def test_without_an_event_log_there_is_no_actor_for_it() -> None:
 def test_phases_never_go_back_and_addresses_are_unique() -> None:
     config = WorkflowConfig.model_validate({"name": "t", "agents": [{"name": "a"}], "session": {"shards": 4}})
     specs = roster(config)
-    assert [spec.phase for spec in specs] == sorted(spec.phase for spec in specs)
+    phases = [spec.group.phase for spec in specs]
+    assert phases == sorted(phases)
     assert len({spec.address for spec in specs}) == len(specs)
 
 
 def test_a_pool_is_found_by_its_prefix_and_not_by_that_of_another() -> None:
     assert agent_address("a", 3).startswith(pool_prefix("a"))
     assert not agent_address("ab", 3).startswith(pool_prefix("a"))
+
+
+def test_each_pool_is_a_group_of_its_own_whose_window_grows_with_it() -> None:
+    given = {"name": "team", "agents": [{"name": "a", "replicas": {"min": 3}}, {"name": "b"}]}
+    groups = {spec.group.name: spec.group for spec in roster(WorkflowConfig.model_validate(given))}
+    assert list(groups) == ["eventlog", "session", "aggregator", "agent/a", "agent/b", "router"]
+    assert (groups["agent/a"].policy.intensity, groups["agent/b"].policy.intensity) == (7, 5)
+
+
+def test_only_writers_of_files_are_not_handed_over() -> None:
+    specs = roster(WorkflowConfig.model_validate({"name": "t", "agents": [{"name": "a"}]}))
+    assert {spec.role for spec in specs} == ROLES
+    assert {spec.role for spec in specs if not spec.handover} == {"eventlog", "session"}
+
+
+def test_two_incarnations_of_an_address_are_two_processes() -> None:
+    assert node_address("agent/a/0", 1) != node_address("agent/a/0", 2)

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.chat import FunctionCall, Message, ToolCall, Usage
-from rayflow.errors import ModelError, PeerLost, WorkflowError
+from rayflow.errors import ModelError, PeerLost, PoisonMessage, WorkflowError
 from rayflow.events import EVENTS, Event
-from rayflow.messages import AgentReply, Joined, RunRequest
+from rayflow.messages import AgentReply, Joined, RunRequest, Turn
+from rayflow.messages.runs import PART_ATTEMPTS
 from rayflow.policies.routing import Decision
-from rayflow.runtime.run import TRANSITIONS, PartState, Run
+from rayflow.runtime.part import PartState
+from rayflow.runtime.run import ATTEMPT_NUMBERS, TRANSITIONS, Run
 
 ORDER = ("received", "enriched", "routed", "answered", "finished")
 
@@ -221,3 +223,53 @@ def test_no_number_is_used_twice_however_parts_interleave(count: int, seed: int)
     assert len(used) == len(set(used))
     assert router == sorted(router)
     assert router[-1] == max(used), "the end of a run has its highest number"
+
+
+def test_a_run_answered_earlier_ends_with_that_answer() -> None:
+    run = a_run()
+    run.begin(1)
+    result, event = run.repeated(Turn(2, Message("assistant", "Hi."), "run_1", "a"), 103.0, 6)
+    assert (result.content, result.finish_reason, result.agents, result.turn) == ("Hi.", "stop", ["a"], 2)
+    assert (result.usage, result.metadata) == (Usage(), {"repeated": True})
+    assert (event.kind, event.status, event.data) == ("run.finished", "ok", {"agents": [], "repeated": True})
+    with pytest.raises(WorkflowError):
+        run.enriched()
+
+
+def test_attempts_of_a_part_are_numbered_across_all_askings() -> None:
+    run = Run(RunRequest("run_1", "sess_1", [Message("user", "hi")], attempt=2), "team", "router/0", 100.0)
+    assert routed(run, "a")[0].seq == 2 * ATTEMPT_NUMBERS + 1
+    (part,) = run.parts
+    assert run.attempt_number(part) == 2 * PART_ATTEMPTS + 1
+    started(run, part)
+    retried = run.part_retried(part, 0.1234, False, 4)
+    assert (retried.replica, retried.data) == ("agent/a/0", {"attempt": 2, "delay_s": 0.123, "isolated": False})
+    assert run.attempt_number(part) == 2 * PART_ATTEMPTS + 2
+    assert started(run, part).data == {"attempt": 2}
+
+
+def test_a_dead_letter_names_who_died() -> None:
+    run = a_run()
+    routed(run, "a")
+    started(run, run.parts[0])
+    letter = run.quarantined(run.parts[0], PoisonMessage("it kills", replicas=["agent/a/0"]), 5)
+    assert (letter.kind, letter.error, letter.error_message) == ("run.quarantined", "poison-message", "it kills")
+    assert letter.data == {"replicas": ["agent/a/0"], "attempts": 1}
+
+
+@pytest.mark.parametrize(
+    ("facts", "agents", "client"),
+    [
+        ({"stream": True}, ("a",), "client/0"),
+        ({"stream": False}, ("a",), ""),
+        ({"stream": True}, ("a", "b"), ""),
+        ({"stream": True, "progress": True}, ("a", "b"), "client/0"),
+    ],
+)
+def test_tokens_of_several_parts_go_only_to_who_can_tell_them_apart(
+    facts: dict[str, bool], agents: tuple[str, ...], client: str
+) -> None:
+    request = RunRequest("run_1", "sess_1", [Message("user", "hi")], client="client/0", **facts)
+    run = Run(request, "team", "router/0", 100.0)
+    routed(run, *agents)
+    assert run.streams_to == client

@@ -15,7 +15,8 @@ import pytest
 from rayflow.chat import Message
 from rayflow.errors import NotFound, StorageError, StorageFull
 from rayflow.messages import AppendTurns, GetHistory, GetSession, SessionInfo
-from rayflow.stores.sqlite import SCHEMA_VERSION, SqliteStore
+from rayflow.stores.sqlite import SqliteStore
+from rayflow.stores.sqlite_file import SCHEMA_VERSION
 
 
 def turn(session: str = "s", text: str = "x", **more: Any) -> AppendTurns:

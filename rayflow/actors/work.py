@@ -1,0 +1,28 @@
+"""A run on its way through a router: what its stages hand on to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rayflow.chat import Message
+from rayflow.messages import RunRequest, RunResult
+from rayflow.runtime.run import Run
+from rayflow.runtime.session import SessionSlot
+
+
+@dataclass(slots=True)
+class Work:
+    """A run under way: its state machine, the session it writes, what its models see, and its result."""
+
+    run: Run
+    slot: SessionSlot | None = None
+    context: list[Message] = field(default_factory=list)
+    result: RunResult | None = None
+
+    @property
+    def request(self) -> RunRequest:
+        return self.run.request
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.request.tenant, self.request.session_id

@@ -1,0 +1,111 @@
+"""What a new configuration changes: who goes on as it is, who is replaced, added and removed. Pure.
+
+Every actor is built from a part of the configuration. `READS` says which; two configurations that agree on it make the
+same actor, which need not be touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayflow.config.schema import AgentConfig, WorkflowConfig
+from rayflow.errors import ConfigurationError
+from rayflow.runtime.roster import roster
+from rayflow.runtime.supervision.specs import ChildSpec
+
+READS: Mapping[str, tuple[str, ...]] = {
+    "eventlog": ("monitoring",),
+    "session": ("session", "monitoring.event_log", "monitoring.log_level"),
+    "aggregator": ("aggregation", "monitoring.log_level"),
+    "agent": ("agents", "models", "streaming", "processing.request_timeout_s", "monitoring.log_level"),
+    "router": (
+        "agents", "routing", "processing.input_validation", "processing.min_length", "processing.max_length",
+        "processing.request_timeout_s", "processing.max_queue", "context", "session.shards", "monitoring.event_log",
+        "monitoring.log_level",
+    ),
+}  # fmt: skip
+"""Role -> the parts of the configuration that its actors are built from. Of `agents` and `models`, an agent's replica
+reads its own entries only; how many replicas there are, the directory tells."""
+
+FIXED = (
+    "name", "session.store", "session.shards", "storage.state", "storage.events",
+)  # fmt: skip
+"""What only a restart can change: it names files."""
+
+LIVE = (
+    "description", "version", "security", "streaming.keepalive_s", "processing.ready_grace_s", "processing.drain_s",
+    "processing.routers", "processing.ingress",
+)  # fmt: skip
+"""What no actor is built from: read by the processes that are told the new configuration (serve, ingress, clients), and
+by the roster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """In start order, what is removed in stop order. `kept` are the new specs of children that need not be touched."""
+
+    added: tuple[ChildSpec, ...]
+    replaced: tuple[ChildSpec, ...]
+    kept: tuple[ChildSpec, ...]
+    removed: tuple[ChildSpec, ...]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no child needs to be touched."""
+        return not (self.added or self.replaced or self.removed)
+
+
+def plan(running: Iterable[ChildSpec], configs: Mapping[int, WorkflowConfig], target: int) -> Plan:
+    """How to get from the children that there are to the configuration numbered `target`. Each child is compared by the
+    configuration that it was built from, so it does not matter how far an earlier rollout has come."""
+    present = {spec.address: spec for spec in running}
+    future = roster(configs[target], target)
+    added, replaced, kept = [], [], []
+    for spec in future:
+        before = present.get(spec.address)
+        if before is None:
+            added.append(spec)
+        elif view(spec, configs[before.generation]) != view(spec, configs[target]):
+            replaced.append(spec)
+        else:
+            kept.append(spec)
+    removed = present.keys() - {spec.address for spec in future}
+    last_first = sorted((present[a] for a in removed), key=lambda spec: (-spec.group.phase, spec.address))
+    return Plan(tuple(added), tuple(replaced), tuple(kept), tuple(last_first))
+
+
+def view(spec: ChildSpec, config: WorkflowConfig) -> list[Any]:
+    """The parts of the configuration that this child is built from."""
+    agents = [_uncounted(agent) for agent in config.agents]
+    models = config.models
+    if spec.role == "agent":
+        agents = [agent for agent in agents if agent.name == spec.address.split("/")[1]]
+        models = [config.model(agent.model) for agent in agents]
+    config = config.model_copy(update={"agents": agents, "models": models})
+    return [part(config, path) for path in READS[spec.role]]
+
+
+def check(before: WorkflowConfig, after: WorkflowConfig) -> None:
+    """Raises `ConfigurationError`, naming every key whose change needs a restart."""
+    keys = [path for path in FIXED if part(before, path) != part(after, path)]
+    if after.session.store == "memory":
+        # The sessions would be gone with their store.
+        keys += [path for path in READS["session"] if path not in keys and part(before, path) != part(after, path)]
+    if keys:
+        raise ConfigurationError(
+            f"{', '.join(keys)} cannot change while the workflow runs: set it back, or restart the workflow", keys=keys
+        )
+
+
+def part(config: WorkflowConfig, path: str) -> Any:
+    """The value at a dotted path."""
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _uncounted(agent: AgentConfig) -> AgentConfig:
+    return agent.model_copy(update={"replicas": agent.replicas.model_copy(update={"min": 1, "max": 1})})

@@ -1,0 +1,86 @@
+"""The file of a shard: its schema, and who may write it.
+
+A store that was given up for dead may only have been frozen, and wake up while its successor works. No time-out can
+rule that out, so the file itself knows its owner: to open it is to take it over under the next epoch, and an owner
+looks at the epoch at the start of each transaction, where nobody can change it before the commit. This is the fencing
+token of Kleppmann, "How to do distributed locking" (2016), kept where the data is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from importlib.resources import files
+from pathlib import Path
+
+from rayflow.errors import Fenced, StorageError
+
+SCHEMA_VERSION = 2
+BUSY_S = 5.0
+"""How long to wait for the transaction of somebody else, which can only be a predecessor."""
+
+
+class ShardFile:
+    """A connection that owns the file it opened, until somebody else opens it.
+
+    Makes the folder and the tables where they are missing, and brings a file of an older schema up to date. Raises
+    `StorageError`, `sqlite3.Error` or `OSError` where the file cannot be used.
+    """
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.db = sqlite3.connect(
+            path, timeout=BUSY_S, isolation_level=None, cached_statements=64, check_same_thread=False
+        )
+        try:
+            self.db.execute("pragma journal_mode = wal")
+            self.db.execute(f"pragma synchronous = {synchronous}")
+            self._upgrade()
+            self.epoch = self._take_over()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def check_owner(self) -> None:
+        """Raises `Fenced` where the file has a new owner. Inside a transaction that writes, "no" holds until its
+        end."""
+        (epoch,) = self.db.execute("select epoch from ownership").fetchone()
+        if epoch != self.epoch:
+            raise Fenced(
+                f"session store {self._path} was taken over by its owner number {epoch} while number {self.epoch} did"
+                " not answer: this request wrote nothing, ask again",
+                path=str(self._path),
+                epoch=self.epoch,
+                owner=epoch,
+                retry_after_s=1,
+            )
+
+    def _take_over(self) -> int:
+        """The next epoch. A predecessor that still writes leaves the file free for moments only, which SQLite's own way
+        of waiting, in steps of up to 100 ms, would miss for seconds."""
+        self.db.execute("pragma busy_timeout = 1")
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                # All rows are fetched, because only then the statement, and with it its transaction, is over.
+                [(epoch,)] = self.db.execute("update ownership set epoch = epoch + 1 returning epoch").fetchall()
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                    raise
+        self.db.execute(f"pragma busy_timeout = {round(BUSY_S * 1000)}")
+        return int(epoch)
+
+    def _upgrade(self) -> None:
+        (version,) = self.db.execute("pragma user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StorageError(
+                f"{self._path} was written by a newer rayflow (schema {version}, this one knows {SCHEMA_VERSION}):"
+                " upgrade rayflow",
+                path=str(self._path),
+                schema_version=version,
+            )
+        if version < SCHEMA_VERSION:
+            schema = files("rayflow.stores").joinpath("sql/sqlite_schema.sql").read_text()
+            self.db.executescript(f"begin immediate; {schema} pragma user_version = {SCHEMA_VERSION}; commit")

@@ -1,0 +1,58 @@
+"""SIGKILL: a process is gone in the middle of whatever it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from faults.fault import Fault
+from faults.pacing import Pacer
+from faults.scene import Scene
+from faults.watch import Snapshot
+
+
+class Kill(Fault):
+    """One process of a role, again and again, each time after the last one healed."""
+
+    def __init__(self, name: str, role: str, *, times: int = 30, shards: int = 1, gap_s: float = 2.0) -> None:
+        self.name = name
+        self.promise = f"kill -9 of {role}: nothing acknowledged is lost, no error where a retry is safe, back in 5 s"
+        self.times = times
+        self.shards = shards
+        self._role = role
+        self._gap_s = gap_s
+
+    async def inject(self, scene: Scene) -> None:
+        pacer = Pacer(scene.rng)
+        for _ in range(scene.times):
+            await scene.pause(0.1, self._gap_s)
+            victim = await scene.victim(self._role, pacer)
+            before = await scene.system.watch.look()
+            injection = scene.injected(victim.address)
+            os.kill(victim.pid, signal.SIGKILL)
+            await scene.healed(injection, victim)
+            if injection.heal_s is None:
+                return
+            if others := _replaced(before, await scene.system.watch.look(), victim.address):
+                scene.problems.append(f"the death of {victim.address} also replaced {', '.join(others)}")
+
+
+def _replaced(before: Snapshot, after: Snapshot, victim: str) -> list[str]:
+    """Who else has another process than before."""
+    return [
+        address
+        for address, actor in before.actors.items()
+        if address != victim and address in after.actors and after.actors[address].pid != actor.pid
+    ]
+
+
+KILLS: tuple[Fault, ...] = (
+    Kill("agent", "agent"),
+    Kill("router", "router"),
+    Kill("aggregator", "aggregator"),
+    Kill("store", "session"),
+    Kill("coordinator", "coordinator"),
+    Kill("ingress", "ingress"),
+    Kill("eventlog", "eventlog"),
+    Kill("store-200", "session", times=200, shards=4, gap_s=1.0),
+)
