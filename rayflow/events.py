@@ -74,7 +74,7 @@ EVENTS: dict[str, str] = {
     "actor.parked": "An actor died too often and stays down. `data.restarts`.",
     "actor.stopped": "An actor stopped as asked.",
     "system.started": "All actors are up. `duration_ms`, `data.timeline`.",
-    "system.adopted": "A new coordinator found the actors of the last one. `duration_ms`, `data.alive` of `data.expected`.",
+    "system.adopted": "A new coordinator found its actors. `duration_ms`, `data.alive` of `data.expected`.",
     "system.reconfigured": "All actors have the new configuration, or none. `status`, `duration_ms`, `data.replaced`.",
     "system.stopping": "Shutdown began. `data.reason`.",
     "batch.started": "A batch job began. `job_id`, `data.input`, `data.items`.",

@@ -114,7 +114,9 @@ class Agent:
                 answer.usage = chunk.usage or answer.usage
                 if answer.behind:
                     await answer.catch_up()
-                if (pause_s := rest_s(len(self._busy), self._streaming.flush_s)) and answer.finish_reason is None:
+                pause_s = rest_s(len(self._busy), self._streaming.flush_s, self._clock.now())
+                if pause_s and answer.finish_reason is None:
+                    answer.flush()
                     await asyncio.sleep(pause_s)
         finally:
             await stream.aclose()
