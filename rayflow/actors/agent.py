@@ -17,6 +17,7 @@ from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
 from rayflow.errors import ModelError, ModelIncomplete
 from rayflow.messages import AgentCall, AgentReply, Payload, Token, TokenStream
+from rayflow.policies.budget import FLOOR_PER_S, RetryBudget
 from rayflow.policies.pacing import rest_s
 from rayflow.policies.retry import decide
 from rayflow.runtime.ports import Fabric, Handler, ModelClient, Outlet
@@ -51,6 +52,7 @@ class Agent:
         self._rng = rng
         self._limit_s = limit_s
         self._busy = InFlight(address)
+        self._budget = RetryBudget(floor_per_s=FLOOR_PER_S / config.replicas.min)
         self._params = ModelParams(temperature=config.temperature, seed=config.seed, max_tokens=config.max_tokens)
         self._system = system_prompt(config)
 
@@ -70,6 +72,7 @@ class Agent:
     async def _call(self, call: AgentCall) -> AgentReply:
         with self._busy.working(call.run_id):
             started = self._clock.now()
+            self._budget.request(started)
             params = call.params.over(self._params)
             messages = self._messages(call)
             attempt = 1
@@ -85,7 +88,7 @@ class Agent:
                     sent = answer is not None and answer.sent > 0
                     left = remaining_s(self._clock.now(), self._limit_s) - MARGIN_S
                     delay_s = decide(attempt, error, self._retries, left, self._rng, started=sent)
-                    if delay_s is None:
+                    if delay_s is None or not self._budget.retry(self._clock.now()):
                         raise
                 await asyncio.sleep(delay_s)
                 attempt += 1

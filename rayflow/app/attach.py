@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from rayflow.actors.outbox import EVENT_LOG
@@ -19,8 +19,8 @@ from rayflow.app.system import InProcessSystem, RaySystem, System, attach
 from rayflow.config.load import load_or_example
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import DeadlineExceeded, FabricError, Unavailable
-from rayflow.messages import FlushEvents, GetStatus, Reconfigured, Status
-from rayflow.runtime.roster import COORDINATOR
+from rayflow.messages import FlushEvents, GetLinks, GetStatus, Links, LinkStats, Reconfigured, Status
+from rayflow.runtime.roster import COORDINATOR, node_address
 
 
 def settled(config: WorkflowConfig, state: Path | None) -> WorkflowConfig:
@@ -90,12 +90,30 @@ async def _flush(client: SystemClient) -> None:
 
 async def running_status(state: Path) -> tuple[RunFile, Status]:
     """What the coordinator of the system on this state folder says. Raises `Unavailable` where none answers."""
+    async with _visit(state) as (run, client):
+        return run, await client.fabric.ask(COORDINATOR, GetStatus(), 3.0)
+
+
+async def running_links(state: Path) -> dict[str, list[LinkStats]]:
+    """The connections of every process of the system, by its actor's address. Raises `Unavailable`."""
+    async with _visit(state) as (_, client):
+        status: Status = await client.fabric.ask(COORDINATOR, GetStatus(), 3.0)
+        found: dict[str, list[LinkStats]] = {}
+        for actor in status.actors:
+            with suppress(FabricError, DeadlineExceeded):  # it is not up, or not a member
+                links: Links = await client.fabric.ask(node_address(actor.address, actor.epoch), GetLinks(), 1.0)
+                found[actor.address] = sorted(links.links, key=lambda link: link.peer)
+        return found
+
+
+@asynccontextmanager
+async def _visit(state: Path) -> AsyncIterator[tuple[RunFile, SystemClient]]:
     run = _running(state)
     if run.in_process:
         raise Unavailable(f"process {run.pid} runs everything in itself (--in-process): ask it over HTTP at {run.url}")
     member, client = await attach(Path(run.run_dir), f"client/status-{os.getpid()}", "client", patience_s=3.0)
     try:
-        return run, await client.fabric.ask(COORDINATOR, GetStatus(), 3.0)
+        yield run, client
     finally:
         await member.leave()
         await member.close()

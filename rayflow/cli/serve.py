@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,8 @@ import typer
 from rayflow.cli import reload
 
 if TYPE_CHECKING:
+    import msgspec
+
     from rayflow.app.port import Address
     from rayflow.config.schema import WorkflowConfig
 
@@ -115,6 +117,7 @@ def chat(
 def status(
     state: Annotated[Path, typer.Option("--state", help="State folder.")] = Path(".rayflow"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    links: Annotated[bool, typer.Option("--links", help="Show the connections of every process instead.")] = False,
 ) -> None:
     """Show the actors of the system that serves from a state folder."""
     import asyncio
@@ -122,8 +125,11 @@ def status(
 
     import msgspec
 
-    from rayflow.app.attach import running_status
+    from rayflow.app.attach import running_links, running_status
 
+    if links:
+        _show_links(asyncio.run(running_links(state)), as_json)
+        return
     run, found = asyncio.run(running_status(state))
     if as_json:
         typer.echo(json.dumps({"url": run.url, **msgspec.to_builtins(found)}))
@@ -140,6 +146,25 @@ def status(
         up = f"{actor.uptime_s:.0f} s" if actor.uptime_s else ""
         table.add_row(actor.address, actor.state, str(actor.pid or ""), str(actor.restarts), up, actor.detail)
     console.print(table)
+
+
+def _show_links(found: Mapping[str, Sequence[msgspec.Struct]], as_json: bool) -> None:
+    import json
+
+    import msgspec
+
+    rows = [{"actor": actor, **msgspec.structs.asdict(link)} for actor, links in found.items() for link in links]
+    if as_json:
+        typer.echo(json.dumps({"links": rows}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ()), box=None)
+    for row in rows:
+        row["peer"] = str(row["peer"]).rpartition("/")[2]
+        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
 
 
 def stop(state: Annotated[Path, typer.Option("--state", help="State folder.")] = Path(".rayflow")) -> None:

@@ -30,6 +30,7 @@ from rayflow.models.lanes import (
     Lane,
     NoAnswer,
     SdkLane,
+    needs_sdk,
 )
 from rayflow.models.sse import MAX_STREAM_BYTES, SSEDecoder, StreamTooLarge
 from rayflow.models.upstream import Upstream, error_message
@@ -69,7 +70,8 @@ class OpenAIEndpoint:
             timeout=httpx2.Timeout(None, connect=self._timeouts.connect_s),
             http_client=DefaultAioHttpClient(limits=limits, follow_redirects=False),
         )
-        self._lane: Lane = FastLane(sdk, self._timeouts.connect_s) if lane == "fast" else SdkLane(sdk)
+        fast = lane == "fast" and not needs_sdk(sdk)
+        self._lane: Lane = FastLane(sdk, self._timeouts.connect_s) if fast else SdkLane(sdk)
         shown = str(sdk.base_url.copy_with(userinfo=b"")).rstrip("/")  # errors show it, so without a password
         self._upstream = Upstream(model, shown, api_key)
 

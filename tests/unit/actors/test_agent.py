@@ -18,6 +18,7 @@ from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
 from rayflow.errors import ModelError, ModelIncomplete, ModelRejected, Unavailable
 from rayflow.messages import AgentCall, AgentReply, Token
 from rayflow.models.offline.model import OfflineModel
+from rayflow.policies.budget import FLOOR_PER_S, WINDOW_S
 from rayflow.runtime.ports import ModelClient
 
 RETRIES = Retries(max_attempts=3, base_delay_s=0.0, max_delay_s=0.0)
@@ -217,6 +218,18 @@ async def test_a_model_that_keeps_failing_is_called_so_often_and_no_more() -> No
     model.errors = [ModelError(f"busy {i}") for i in range(9)]
     with pytest.raises(ModelError, match="busy 2"):
         await ask(made(model), call())
+
+
+async def test_calls_that_all_fail_are_tried_again_within_a_budget_only() -> None:
+    model = HeldModel()
+    calls = 300
+    model.errors = [ModelError("down")] * (3 * calls)
+    agent = made(model)
+    for _ in range(calls):
+        with pytest.raises(ModelError):
+            await ask(agent, call())
+    allowed = 1.2 * calls + FLOOR_PER_S * WINDOW_S
+    assert calls < len(model.requests) <= allowed
 
 
 async def test_a_refusal_is_not_tried_again() -> None:
