@@ -37,7 +37,7 @@ from rayflow.runtime.roster import COORDINATOR, node_address
 
 JOIN_S = 60.0
 RETRY_S = 0.1
-LOST_S = 10.0
+LOST_S = 30.0
 """A coordinator that restarts is back in a second or two; after so long there is none."""
 
 Builder = Callable[[str, str, bytes, Fabric], Actor]
