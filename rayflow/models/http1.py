@@ -9,17 +9,29 @@ redirects, compression, HTTP/2) the SDK lane is for.
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
-from time import monotonic
 from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
+from aiohappyeyeballs import start_connection
+
+from rayflow.errors import ConfigurationError
 
 READ_BYTES = 1 << 18
 """How much of an answer may wait in memory before the endpoint is slowed down."""
 HEAD_BYTES = 64 << 10
+"""How much may come without any of the body in it: heads, interim answers, trailers."""
+NEXT_ADDRESS_S = 0.25
+"""How long a host's first address has before the next one is tried beside it (RFC 8305)."""
+
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+VALUE = re.compile(r"[\t\x20-\x7e]*")
+FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 
 class BrokenAnswer(OSError):
@@ -33,14 +45,15 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.done = False
-        """Whether the answer is here to its end."""
+        self.done = True
+        """Whether the answer is here to its end, or nothing was asked yet."""
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._keep_alive = False
         self._head: asyncio.Future[None] | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._bodiless_bytes = 0
         self._paused = False
         self._reader: asyncio.Future[None] | None = None
         self._error: BrokenAnswer | None = None
@@ -49,53 +62,51 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> None:
         """Send a request and wait for the head of its answer. Raises `BrokenAnswer`."""
-        assert self._transport is not None
-        self.status, self.headers, self.done = 0, {}, False
-        self._head_bytes = 0
-        self._head = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
         if self._error is not None:
             raise self._error
+        assert self._transport is not None
+        self.status, self.headers, self.done = 0, {}, False
+        self._bodiless_bytes = 0
+        self._head = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
         await self._head
 
     async def read(self) -> bytes:
         """What has come of the body, at least something; nothing at its end. Raises `BrokenAnswer`."""
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
         while not self._body:
             if self.done:
                 return b""
             if self._error is not None:
                 raise self._error
+            self._resume()
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         read = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        self._body_bytes = 0
+        self._forget()
         if not self.done:
             self._pause()
         return read
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may follow this answer."""
-        return self.done and self.alive and self._parser.should_keep_alive()
+        """Whether another request may follow: the answer is here to its end, and the request went out to its own."""
+        if not (self.done and self._keep_alive and self.alive):
+            return False
+        return self._transport is not None and not self._transport.get_write_buffer_size()
 
     @property
     def alive(self) -> bool:
         return self._error is None and self._transport is not None and not self._transport.is_closing()
 
-    def rest(self) -> None:
-        """The answer was read; wait for the next request."""
-        self._body.clear()
-        self._parser = httptools.HttpResponseParser(self)
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()  # how else would we see that the endpoint closes it
-        self.idle_since = monotonic()
+    def rest(self, now: float) -> None:
+        """Wait for the next request."""
+        self._forget()
+        self._resume()  # how else would we see that the endpoint closes it
+        self.idle_since = now
 
-    def abort(self) -> None:
+    def abort(self, why: str = "the client closed the connection") -> None:
+        """Whoever waits for the answer is told why."""
+        self._break(why)
         if self._transport is not None:
             self._transport.abort()
 
@@ -105,11 +116,18 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.done:  # it must not become the answer to the next request
+            self.abort("the endpoint spoke without being asked")
+            return
+        body_bytes = self._body_bytes
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, BrokenAnswer) as error:
-            self._break(f"the endpoint does not speak HTTP: {error}")
-            self.abort()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.abort(f"the endpoint does not speak HTTP as expected: {error}")
+            return
+        self._bodiless_bytes = self._bodiless_bytes + len(data) if self._body_bytes == body_bytes else 0
+        if self._bodiless_bytes > HEAD_BYTES:
+            self.abort(f"the head of the answer is larger than {HEAD_BYTES} bytes")
             return
         if self._body or self.done:
             self._wake()
@@ -118,7 +136,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The endpoint says no more. Without a length, that is the end of its answer."""
-        if self.status and not self.done and not self.headers.keys() & {"content-length", "transfer-encoding"}:
+        if self.status and not self.done and not self.headers.keys() & FRAMING:
             self.done = True
             self._wake()
 
@@ -127,11 +145,13 @@ class Connection(asyncio.Protocol):
 
     # --- httptools ---
 
+    def on_message_begin(self) -> None:
+        if self.done:
+            raise BrokenAnswer("a second answer in the same read")  # to the parser, which ends there
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > HEAD_BYTES:
-            raise BrokenAnswer(f"the head of the answer is larger than {HEAD_BYTES} bytes")
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if not self.status:  # a trailer says nothing new
+            self.headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -148,13 +168,23 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self.done = self.status >= 200
+        self._keep_alive = self._parser.should_keep_alive()  # a moment later the parser has forgotten
 
     # --- inside ---
+
+    def _forget(self) -> None:
+        self._body.clear()
+        self._body_bytes = 0
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
 
     def _break(self, why: str) -> None:
         if self._error is None:
@@ -169,11 +199,13 @@ class Connection(asyncio.Protocol):
 
 
 class Answer:
-    """An answer whose head is here. `close` it, read or not."""
+    """An answer whose head is here. `close` it, read or not. Header names are in lower case; the first of several
+    headers with one name is the one that counts."""
 
     def __init__(self, endpoint: Endpoint, connection: Connection) -> None:
         self._endpoint = endpoint
         self._connection = connection
+        self._closed = False
         self.status = connection.status
         self.headers: Mapping[str, str] = connection.headers
 
@@ -183,23 +215,31 @@ class Answer:
             yield read
 
     async def close(self) -> None:
-        self._endpoint.give_back(self._connection)
+        if not self._closed:  # the connection may be another answer's by now
+            self._closed = True
+            self._endpoint.give_back(self._connection)
 
 
 class Endpoint:
-    """`url`: where requests are posted. `headers` go with each. A connection idle for `keep_s` is not used again."""
+    """`url`: where requests are posted. `headers` go with each. A connection idle for `keep_s` is closed.
+
+    Raises `ConfigurationError` for a host or a header that cannot be sent.
+    """
 
     def __init__(self, url: str, headers: Mapping[str, str], connect_s: float, keep_s: float) -> None:
         parts = urlsplit(url)
-        self._host = parts.hostname or ""
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host = _host(parts.hostname or "")
+        self._tls = _tls() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._connect_s = connect_s
         self._keep_s = keep_s
-        self._head = _head(
-            parts.netloc.rpartition("@")[2], parts.path + (f"?{parts.query}" * bool(parts.query)), headers
-        )
-        self._idle: list[Connection] = []
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        self._head = _head(parts.netloc.rpartition("@")[2], target, headers)
+        self._open: set[Connection] = set()
+        self._idle: deque[Connection] = deque()
+        """The one that was used last is the last."""
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     async def post(self, body: bytes) -> Answer:
         """Raises `OSError` where there is no answer, `TimeoutError` (which is one) where there is no connection in
@@ -207,44 +247,106 @@ class Endpoint:
         connection = self._kept() or await self._connect()
         try:
             await connection.ask(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
+            coding = connection.headers.get("content-encoding", "identity")
+            if coding != "identity" and connection.status < 300:
+                raise BrokenAnswer(f"the answer is compressed ({coding}) unasked; lane: sdk can read it")
         except BaseException:
-            connection.abort()
+            self._drop(connection)
             raise
         return Answer(self, connection)
 
     def give_back(self, connection: Connection) -> None:
-        if connection.reusable:
-            connection.rest()
-            self._idle.append(connection)
-        else:
-            connection.abort()
+        if self._closed or not connection.reusable:
+            self._drop(connection)
+            return
+        loop = asyncio.get_running_loop()
+        connection.rest(loop.time())
+        self._idle.append(connection)
+        if self._sweep_timer is None:
+            self._sweep_timer = loop.call_later(self._keep_s, self._sweep, loop)
 
     def close(self) -> None:
-        for connection in self._idle:
+        """Answers that are still being read break."""
+        self._closed = True
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for connection in self._open:
             connection.abort()
+        self._open.clear()
         self._idle.clear()
 
     def _kept(self) -> Connection | None:
         """The connection that was used last: the others may grow old and be closed."""
+        too_old = asyncio.get_running_loop().time() - self._keep_s
         while self._idle:
             connection = self._idle.pop()
-            if connection.alive and monotonic() - connection.idle_since < self._keep_s:
+            if connection.alive and connection.idle_since > too_old:
                 return connection
-            connection.abort()
+            self._drop(connection)
         return None
 
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        too_old = loop.time() - self._keep_s
+        while self._idle and self._idle[0].idle_since <= too_old:
+            self._drop(self._idle.popleft())
+        self._sweep_timer = (
+            loop.call_at(self._idle[0].idle_since + self._keep_s, self._sweep, loop) if self._idle else None
+        )
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        connection.abort()
+
     async def _connect(self) -> Connection:
+        """The loop's own connect would try the host's addresses one after the other (uvloop cannot do otherwise), and
+        one that does not answer would use up the whole time."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_s):
-            _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
+            addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S, loop=loop)
+            name = self._host if self._tls else None
+            try:
+                _, connection = await loop.create_connection(Connection, sock=sock, ssl=self._tls, server_hostname=name)
+            except BaseException:
+                sock.close()
+                raise
+        if self._closed:
+            connection.abort()
+            raise BrokenAnswer("the client is closed")
+        self._open.add(connection)
         return connection
 
 
+def _tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _host(name: str) -> str:
+    try:
+        name.encode("idna")
+    except UnicodeError as error:
+        raise ConfigurationError(f"models: {name!r} cannot be looked up as a host: {error}") from None
+    return name
+
+
 def _head(host: str, target: str, headers: Mapping[str, str]) -> bytes:
-    """Everything before the length of the body. Raises ValueError for a header that would end another one."""
-    ours = {"host": host, "content-type": "application/json", "accept-encoding": "identity"}
+    """Everything before the length of the body. Raises `ConfigurationError`, which names the header but does not show
+    its value."""
     given = {name.lower(): value for name, value in headers.items()}
-    lines = [f"{name}: {value}" for name, value in {**given, **ours}.items() if name != "content-length"]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header of a model endpoint has a line break in it")
-    return ("\r\n".join([f"POST {target} HTTP/1.1", *lines, "content-length: "])).encode("latin-1")
+    sent = {"host": host, "content-type": "application/json", **given, "accept-encoding": "identity"}
+    for name, value in sent.items():
+        why = (
+            "is not a name that HTTP allows"
+            if not NAME.fullmatch(name)
+            else "has a line break or something else that is not printable ASCII in its value"
+            if not VALUE.fullmatch(value)
+            else "is set by the HTTP client itself; leave it out"
+            if name in FRAMING
+            else ""
+        )
+        if why:
+            raise ConfigurationError(f"models: header {name!r} for the endpoint {host} {why}")
+    lines = [f"{name}: {value}" for name, value in sent.items()]
+    return "\r\n".join([f"POST {target} HTTP/1.1", *lines, "content-length: "]).encode()

@@ -2,19 +2,19 @@
 
 The fast lane has an HTTP client of its own (`http1`): one call costs less than 0.1 ms of CPU. The SDK lane goes
 through the openai package's own transport at several times that, and is there for what only the package can do:
-proxies, other authentication schemes, query parameters, its environment of variants. Both take the address, keys and
-headers from the same `AsyncOpenAI` object, and one contract suite runs over both.
+proxies, compressed answers, its environment of variants. Both take the address, keys and headers from the same
+`AsyncOpenAI` object, and one contract suite runs over both.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, RequestOptions
 
 from rayflow.models.http1 import Endpoint
 
@@ -40,7 +40,7 @@ class Answer(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Lookup ignores case."""
+        """Looked up by names in lower case."""
         ...
 
     def reads(self) -> AsyncGenerator[bytes, None]:
@@ -48,7 +48,7 @@ class Answer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the connection back where the body was read to its end, and close it where not."""
+        """Give the connection back where the body is here to its end, and close it where not."""
         ...
 
 
@@ -63,12 +63,19 @@ class Lane(Protocol):
 class SdkLane:
     def __init__(self, sdk: AsyncOpenAI) -> None:
         self._sdk = sdk
+        self._url = str(_target(sdk))
+        self._options: RequestOptions = {"headers": _basic_auth(sdk)}
 
     async def send(self, body: bytes) -> Answer:
         try:
             # The SDK hands a raw response on as it is, unread, whatever its types say about streams.
             stream = self._sdk.post(
-                PATH, content=body, cast_to=httpx2.Response, stream=True, stream_cls=AsyncStream[object]
+                self._url,
+                content=body,
+                cast_to=httpx2.Response,
+                options=self._options,
+                stream=True,
+                stream_cls=AsyncStream[object],
             )
             return _SdkAnswer(cast(httpx2.Response, await stream))
         except APIStatusError as error:
@@ -102,9 +109,13 @@ class FastLane:
 
     def __init__(self, sdk: AsyncOpenAI, connect_s: float) -> None:
         self._sdk = sdk
-        headers = {**sdk.default_headers, **sdk.auth_headers}
-        given = {name: value for name, value in headers.items() if isinstance(value, str)}
-        self._endpoint = Endpoint(_target(sdk), given, connect_s, IDLE_CONNECTION_S)
+        headers = {
+            name.lower(): value
+            for part in (sdk.auth_headers, sdk.default_headers, _basic_auth(sdk))
+            for name, value in part.items()
+            if isinstance(value, str)
+        }
+        self._endpoint = Endpoint(str(_target(sdk)), headers, connect_s, IDLE_CONNECTION_S)
 
     async def send(self, body: bytes) -> Answer:
         try:
@@ -119,12 +130,24 @@ class FastLane:
 
 def needs_sdk(sdk: AsyncOpenAI) -> bool:
     """Whether only the SDK lane gets there: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say so."""
-    parts = urlsplit(_target(sdk))
+    url = sdk.base_url
     proxies = getproxies()
-    if parts.hostname and proxy_bypass(parts.hostname):
+    if url.host and proxy_bypass(url.host):
         return False
-    return bool(proxies.get(parts.scheme) or proxies.get("all"))
+    return bool(proxies.get(url.scheme) or proxies.get("all"))
 
 
-def _target(sdk: AsyncOpenAI) -> str:
-    return str(sdk.base_url).rstrip("/") + PATH
+def _target(sdk: AsyncOpenAI) -> httpx2.URL:
+    """Where requests are posted: the path goes before a query, and a user and password are no part of it."""
+    path, mark, query = sdk.base_url.raw_path.partition(b"?")
+    return sdk.base_url.copy_with(
+        raw_path=path.rstrip(b"/") + PATH.encode() + mark + query, userinfo=b"", fragment=None
+    )
+
+
+def _basic_auth(sdk: AsyncOpenAI) -> dict[str, str]:
+    """A user and password in the address come before the key, as in the SDK's own transport."""
+    url = sdk.base_url
+    if not url.userinfo:
+        return {}
+    return {"Authorization": f"Basic {b64encode(f'{url.username}:{url.password}'.encode()).decode()}"}

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+from support.served import served
 
 from rayflow.app.orchestrator import Orchestrator
 from rayflow.app.state import owned
@@ -21,6 +27,8 @@ from rayflow.errors import Unavailable, WorkflowError
 from rayflow.ids import new_run_id, new_session_id
 from rayflow.messages import ActorStatus, GetStatus, RunRequest, Status
 from rayflow.runtime.roster import COORDINATOR
+
+HEAD = "127.0.0.2:6399"
 
 
 @pytest.fixture(autouse=True)
@@ -77,48 +85,82 @@ async def test_actors_have_readable_names_and_a_killed_one_is_replaced(tmp_path:
         assert not ray.is_initialized()
 
 
-async def test_a_running_cluster_is_joined_and_left_clean(tmp_path: Path) -> None:
+@pytest.fixture
+def head() -> Iterator[psutil.Process]:
+    """A Ray cluster that lives by itself, at HEAD."""
     folder = Path("/tmp") / f"rf-{os.getpid()}"
-    head = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", "6399"),
-            *(
-                "--num-cpus",
-                "2",
-                "--include-dashboard",
-                "false",
-                "--temp-dir",
-                str(folder),
-                "--node-ip-address",
-                "127.0.0.2",
-            ),
-        ],
+    host, _, port = HEAD.partition(":")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", port]
+    options = {"num-cpus": "2", "include-dashboard": "false", "temp-dir": str(folder), "node-ip-address": host}
+    process = subprocess.Popen(
+        [*command, *(word for name, value in options.items() for word in (f"--{name}", value))],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        orchestrator = Orchestrator(workflow(tmp_path), address="127.0.0.2:6399")
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    await orchestrator.initialize()
-                    break
-                except Unavailable:
-                    await asyncio.sleep(0.5)
-        try:
-            result = await orchestrator.process_chat("My order number is 48213.", user_id="ada")
-            again = await orchestrator.process_chat(
-                "What was my order number?", session_id=result.metadata["session_id"]
-            )
-            assert "48213" in again.content
-        finally:
-            await orchestrator.shutdown()
-        assert head.poll() is None
+        yield psutil.Process(process.pid)
+        assert process.poll() is None
     finally:
-        head.terminate()
-        head.wait(30)
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_a_running_cluster_is_joined_and_left_clean(head: psutil.Process, tmp_path: Path) -> None:
+    orchestrator = Orchestrator(workflow(tmp_path), address=HEAD)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await orchestrator.initialize()
+                break
+            except Unavailable:
+                await asyncio.sleep(0.5)
+    try:
+        result = await orchestrator.process_chat("My order number is 48213.", user_id="ada")
+        again = await orchestrator.process_chat("What was my order number?", session_id=result.metadata["session_id"])
+        assert "48213" in again.content
+    finally:
+        await orchestrator.shutdown()
+    assert not ours(head)
+
+
+def test_a_joined_system_outlives_its_host_and_not_its_owner(head: psutil.Process, tmp_path: Path) -> None:
+    wait_until(lambda: listens(HEAD))
+    with served("--address", HEAD, cwd=tmp_path) as server:
+        _, session = server.chat("My order number is 48213.")
+        before = ours(head)
+        assert len(before) == 8
+        next(p for p in server.family() if "rayflow.app.host" in " ".join(p.cmdline())).kill()
+        answer, _ = server.chat("What was my order number?", session)
+        assert "48213" in answer
+        wait_until(lambda: any("rayflow.app.host" in " ".join(p.cmdline()) for p in server.family()))
+        time.sleep(3)
+        assert ours(head) == before, "the next host found them"
+        server.kill()
+        wait_until(lambda: not ours(head))
+
+
+def ours(head: psutil.Process) -> set[int]:
+    """Process ids of rayflow's actors on the cluster."""
+    titles = ("Coordinator", "EventLog", "SessionStore", "Aggregator", "Agent", "Router")
+    return {p.pid for p in head.children(recursive=True) if p.name().startswith(tuple(f"ray::{t}" for t in titles))}
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.partition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], patience_s: float = 40) -> None:
+    until = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.1)
 
 
 async def test_a_cluster_that_is_not_there_is_said_in_plain_words(tmp_path: Path) -> None:
