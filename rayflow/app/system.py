@@ -143,6 +143,7 @@ class RaySystem(System):
         self.fabric = self._socket_fabric = fabric = site.fabric("driver", os.getpid())
         await fabric.start()
         fabric.directory.put(site.coordinator)
+        fabric.on_lost(self._cluster.peer_lost)
         self._node, self._tcp = site.node, fabric.tcp
 
     async def _ask_coordinator(self, message: Payload, timeout_s: float) -> Any:
@@ -159,6 +160,7 @@ class RaySystem(System):
     async def _close(self) -> None:
         if hasattr(self, "lost"):
             self.lost.cancel()
+        self._cluster.release()
         await asyncio.to_thread(self._cluster.stop)
         if hasattr(self, "_socket_fabric"):
             await self._socket_fabric.close()
