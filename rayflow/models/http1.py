@@ -256,7 +256,7 @@ class Endpoint:
         return Answer(self, connection)
 
     def give_back(self, connection: Connection) -> None:
-        if self._closed or not connection.reusable:
+        if not connection.reusable:
             self._drop(connection)
             return
         loop = asyncio.get_running_loop()

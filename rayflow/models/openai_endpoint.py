@@ -72,7 +72,8 @@ class OpenAIEndpoint:
         )
         fast = lane == "fast" and not needs_sdk(sdk)
         self._lane: Lane = FastLane(sdk, self._timeouts.connect_s) if fast else SdkLane(sdk)
-        shown = str(sdk.base_url.copy_with(userinfo=b"")).rstrip("/")  # errors show it, so without a password
+        plain = sdk.base_url.copy_with(userinfo=b"", query=None, fragment=None)  # errors show it: no password, no key
+        shown = str(plain).rstrip("/")
         self._upstream = Upstream(model, shown, api_key)
 
     async def complete(self, request: ModelRequest) -> ModelReply:

@@ -1,7 +1,8 @@
 """A model endpoint that breaks the rules: a raw socket server whose scripts write exactly the bytes they want.
 
 The first segment of the path names the script: `http://127.0.0.1:PORT/cut/v1` runs `cut`. After its script it waits
-for the client to go away, and says so with `client_left`.
+for the next request on the connection, or for the client to go away, and says so with `client_left`. It is an HTTP
+proxy for every host, too: what it is asked is then a whole URL.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Literal
+from urllib.parse import urlsplit
 
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -53,6 +55,7 @@ class FaultServer:
         self._connections: set[asyncio.Task[None]] = set()
         self.requests: list[tuple[str, dict[str, object]]] = []
         """(header block, body) of each request."""
+        self.connections = 0
         self.asked = asyncio.Event()
         self.client_left = asyncio.Event()
 
@@ -72,26 +75,28 @@ class FaultServer:
         return f"http://127.0.0.1:{self.port}/{script}/v1"
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = next(int(line[15:]) for line in head.lower().splitlines() if line.startswith("content-length:"))
-            self.requests.append((head, json.loads(await reader.readexactly(length))))
-            self.asked.set()
-            script = self._scripts[head.split("/", 2)[1]]
-            if callable(script):
-                await script(writer)
-            else:
-                writer.write(script)
-                await writer.drain()
-            if not writer.is_closing():
-                await reader.read()
+            while not writer.is_closing():
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = next(
+                    int(line[15:]) for line in head.lower().splitlines() if line.startswith("content-length:")
+                )
+                self.requests.append((head, json.loads(await reader.readexactly(length))))
+                self.asked.set()
+                script = self._scripts[urlsplit(head.split()[1]).path.split("/")[1]]
+                if callable(script):
+                    await script(writer)
+                else:
+                    writer.write(script)
+                    await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client left in the middle of it
+            pass  # the client left
         finally:
             self.client_left.set()
             writer.close()

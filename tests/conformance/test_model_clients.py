@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fault_server import DONE, END, SSE_HEAD, USAGE, FaultServer, error, event, piece, response, stream
@@ -15,7 +17,14 @@ from rayflow.api.model_faults import Behaviour
 from rayflow.api.model_server import ModelServer, listen, make_server
 from rayflow.chat import Message, ModelChunk, ModelParams, ModelReply, ModelRequest
 from rayflow.config.schema import Timeouts
-from rayflow.errors import ModelError, ModelIncomplete, ModelRateLimited, ModelRejected, ModelTimeout
+from rayflow.errors import (
+    ConfigurationError,
+    ModelError,
+    ModelIncomplete,
+    ModelRateLimited,
+    ModelRejected,
+    ModelTimeout,
+)
 from rayflow.models.offline.model import OfflineModel
 from rayflow.models.openai_endpoint import OpenAIEndpoint
 from rayflow.runtime.ports import ModelClient
@@ -506,6 +515,81 @@ async def test_the_request_is_what_openai_expects(faults: FaultServer) -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+# --- addresses, headers and connections -------------------------------------------------------------------------------
+
+
+async def heads_of(faults: FaultServer, base_url: str, calls: int = 1, **more: Any) -> list[str]:
+    """What the server got to see."""
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=base_url, lane=faults.lane, **more)
+    for _ in range(calls):
+        await endpoint.complete(ask("Hello?", deadline_s=5))
+    await endpoint.close()
+    return [head for head, _ in faults.requests]
+
+
+async def test_one_connection_serves_one_call_after_the_other(faults: FaultServer) -> None:
+    await heads_of(faults, faults.url("json"), calls=3)
+    assert faults.connections == 1
+    endpoint = OpenAIEndpoint("m", api_key=KEY, base_url=faults.url("fine"), lane=faults.lane)
+    for _ in range(3):
+        await chunks_of(endpoint, ask("Hello?"))
+    await endpoint.close()
+    assert faults.connections == 2
+
+
+async def test_a_user_and_password_in_the_address_come_before_the_key(faults: FaultServer) -> None:
+    [head] = await heads_of(faults, faults.url("json").replace("://", "://us%40er:p%3Aw@"))
+    assert "authorization: basic " + b64encode(b"us@er:p:w").decode().lower() in head.lower()
+    assert KEY not in head
+    assert "127.0.0.1" in head
+    assert "us%40er" not in head
+
+
+async def test_an_authorization_header_comes_before_the_key(faults: FaultServer) -> None:
+    [head] = await heads_of(faults, faults.url("json"), headers={"AUTHORIZATION": "Token t-1", "Host": "model.test"})
+    assert "authorization: token t-1" in head.lower()
+    assert "host: model.test" in head.lower()
+    assert KEY not in head
+
+
+@pytest.mark.parametrize("ending", ["?api-version=1", "/?api-version=1", "?api-version=1#x"])
+async def test_a_query_stays_behind_the_path(faults: FaultServer, ending: str) -> None:
+    [head] = await heads_of(faults, faults.url("json") + ending)
+    assert head.startswith("POST /json/v1/chat/completions?api-version=1 HTTP/1.1\r\n")
+
+
+def test_a_header_with_a_line_break_is_refused_before_the_first_call() -> None:
+    with pytest.raises(ConfigurationError, match="'x-team'"):
+        OpenAIEndpoint("m", api_key=KEY, base_url="http://127.0.0.1:1/v1", headers={"X-Team": "a\r\nx-b: c"})
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch, faults: FaultServer) -> FaultServer:
+    """The server, as the proxy of the environment."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "no_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{faults.port}")
+    return faults
+
+
+async def test_a_proxy_of_the_environment_is_used(proxied: FaultServer) -> None:
+    [head] = await heads_of(proxied, "http://model.test/json/v1")
+    assert head.startswith("POST http://model.test/json/v1/chat/completions ")
+
+
+async def test_no_proxy_is_gone_around(proxied: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "example.com,127.0.0.1")
+    [head] = await heads_of(proxied, proxied.url("json"))
+    assert head.startswith("POST /json/v1/chat/completions ")
+
+
+async def test_another_schemes_proxy_is_not_used(proxied: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("http_proxy")
+    [head] = await heads_of(proxied, proxied.url("json"))
+    assert head.startswith("POST /json/v1/chat/completions ")
 
 
 # --- the standalone endpoint, met by the official client --------------------------------------------------------------
