@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rayflow import collector
 from rayflow.api.http import create_app
 from rayflow.api.metrics import Metrics
 from rayflow.api.web import WebServer, listen
@@ -92,7 +93,9 @@ class Ingress:
         self._web.drain_s = config.processing.drain_s
         self._metrics = self._metrics or Metrics(config.name)
         self._web.door.app = create_app(client, metrics=self._metrics)
-        self._opened.set()
+        if not self._opened.is_set():
+            collector.settle()
+            self._opened.set()
 
 
 def main() -> None:

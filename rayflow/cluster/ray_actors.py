@@ -16,6 +16,7 @@ from typing import cast
 
 import msgspec
 
+from rayflow import collector
 from rayflow.cluster.member import Builders, Member
 from rayflow.cluster.ray_blobs import RayBlobs
 from rayflow.cluster.site import Site, read_secret
@@ -73,6 +74,7 @@ class RayProcess:
         fabric.on_lost(member.peer_lost)
         try:
             await member.become(builders(boot.builders).build_actor)
+            collector.settle()
             await _first(member.ended, member.lost)
             if member.lost.is_set():
                 await member.end()
