@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 
-YOUNG, MIDDLE, OLD = 25_000, 20, 50
+YOUNG, MIDDLE, OLD = 10_000, 20, 50
 """Net new objects before a collection of the young ones, of these before one of the middle ones, and so on."""
 
 
