@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rayflow.policies.pacing import MAX_STEPS, rest_s
 
 
-@pytest.mark.parametrize("streams", [0, 1, 15])
+@pytest.mark.parametrize("streams", [0, 1, 3])
 def test_a_replica_with_few_streams_does_not_rest(streams: int) -> None:
     assert rest_s(streams, 0.01, 1.0) == 0
 
@@ -17,7 +17,7 @@ def test_a_replica_with_few_streams_does_not_rest(streams: int) -> None:
 def test_the_rest_grows_with_the_streams_and_has_a_limit() -> None:
     longest = [max(rest_s(streams, 0.01, tick / 1000) for tick in range(100)) for streams in range(0, 500)]
     assert longest == sorted(longest)
-    assert longest[16] == pytest.approx(0.01)
+    assert longest[4] == pytest.approx(0.01)
     assert longest[-1] == pytest.approx(MAX_STEPS * 0.01)
 
 
