@@ -3,8 +3,8 @@
 Each read wakes the process, and each batch of tokens is a frame for the fabric: with many streams at once these
 wake-ups are what the time goes into (0.1 to 0.2 ms of CPU each, in all processes). Nobody sees the difference between
 five tokens now and five tokens 40 ms later, so with more streams the rest is longer; a replica with few of them does
-not rest at all. All streams rest until the same moments: they are read together, and what they bring leaves in one system call.
-The first token is never held back.
+not rest at all. All streams rest until the same moments: they are read together, and what they bring leaves in one
+system call. The first token is never held back.
 """
 
 from __future__ import annotations
