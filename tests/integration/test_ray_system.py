@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -143,8 +144,13 @@ def test_a_joined_system_outlives_its_host_and_not_its_owner(head: psutil.Proces
 
 def ours(head: psutil.Process) -> set[int]:
     """Process ids of rayflow's actors on the cluster."""
-    titles = ("Coordinator", "EventLog", "SessionStore", "Aggregator", "Agent", "Router")
-    return {p.pid for p in head.children(recursive=True) if p.name().startswith(tuple(f"ray::{t}" for t in titles))}
+    titles = tuple(f"ray::{t}" for t in ("Coordinator", "EventLog", "SessionStore", "Aggregator", "Agent", "Router"))
+    found = set()
+    for process in head.children(recursive=True):
+        with suppress(psutil.Error):  # it is ending
+            if process.name().startswith(titles):
+                found.add(process.pid)
+    return found
 
 
 def listens(address: str) -> bool:
