@@ -96,10 +96,10 @@ class RayCluster:
         )
         self._coordinator = create(Coordinator, boot, max_restarts=-1, max_task_retries=-1)
 
-    def peer_lost(self, endpoint: str) -> None:
-        """The fabric lost a connection. Where it was the coordinator's, Ray starts that again, but repeats the call of
-        `run` later each time (5 s after some deaths); a call of its own is there as soon as the actor is."""
-        if endpoint == self.site.coordinator.endpoint and not self._stopping:
+    def coordinator_died(self) -> None:
+        """Ray starts it again, but repeats the call of `run` later each time (5 s after some deaths); a call of its own
+        is there as soon as the actor is."""
+        if not self._stopping:
             call = asyncio.create_task(self.coordinator_lost())
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
