@@ -16,7 +16,7 @@ from typing import TypeVar
 from rayflow.clock import Clock
 from rayflow.errors import Fenced, PeerLost, Unavailable, UnknownAddress, WorkflowError
 
-PATIENCE_S = 3.0
+PATIENCE_S = 5.0
 PAUSE_S = 0.05
 
 T = TypeVar("T")
