@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,8 +23,8 @@ from rayflow.cluster.ray_token import use_own_token
 from rayflow.cluster.site import Site
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import dump, restore
-from rayflow.errors import DeadlineExceeded, FabricError, PeerLost
-from rayflow.messages import Drained, Launch, Payload, Ping, Shutdown, Status
+from rayflow.errors import PeerLost
+from rayflow.messages import Drained, Launch, Payload, Shutdown, Status
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.roster import COORDINATOR
 from rayflow.stores.record import MemoryRecord
@@ -110,8 +109,6 @@ class RaySystem(System):
         super().__init__(config)
         self._run_dir = run_dir
         self._address = address
-        self._closing = False
-        self._greeting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         if self._address is None:
@@ -146,18 +143,7 @@ class RaySystem(System):
         self.fabric = self._socket_fabric = fabric = site.fabric("driver", os.getpid())
         await fabric.start()
         fabric.directory.put(site.coordinator)
-        fabric.on_lost(self._peer_lost)
         self._node, self._tcp = site.node, fabric.tcp
-
-    def _peer_lost(self, endpoint: str) -> None:
-        if endpoint == self._cluster.site.coordinator.endpoint and not self._closing:
-            self._cluster.coordinator_died()
-            self._greeting = asyncio.create_task(self._greet())
-
-    async def _greet(self) -> None:
-        """Connect to the next coordinator: else its death would go unnoticed here."""
-        with suppress(FabricError, DeadlineExceeded):
-            await self._ask_coordinator(Ping(), PATIENCE_S)
 
     async def _ask_coordinator(self, message: Payload, timeout_s: float) -> Any:
         """Its process takes a moment to listen, at the start and after it died."""
@@ -173,10 +159,6 @@ class RaySystem(System):
     async def _close(self) -> None:
         if hasattr(self, "lost"):
             self.lost.cancel()
-        self._closing = True
-        if self._greeting is not None:
-            self._greeting.cancel()
-        self._cluster.release()
         await asyncio.to_thread(self._cluster.stop)
         if hasattr(self, "_socket_fabric"):
             await self._socket_fabric.close()

@@ -57,12 +57,11 @@ class RayProcess:
 
     def __init__(self, boot: bytes) -> None:
         self._boot = msgspec.msgpack.decode(boot, type=Boot)
-        self._life: asyncio.Task[str] | None = None
+        # Here and not in `run`: of an actor that Ray starts again it repeats the call later each time it died.
+        self._life = asyncio.get_running_loop().create_task(self._live())
 
     async def run(self) -> str:
-        """Live. Returns when the actor was drained and stopped; raises when it could not start."""
-        if self._life is None:
-            self._life = asyncio.create_task(self._live())
+        """Returns when the actor was drained and stopped; raises when it could not start."""
         return await asyncio.shield(self._life)
 
     async def _live(self) -> str:

@@ -7,7 +7,6 @@ a cluster that it joined, the system outlives this process, and the next one fin
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
@@ -41,8 +40,6 @@ class RayCluster:
         self._address = address
         self._expected = expected_actors
         self._coordinator: Any = None
-        self._calls: set[asyncio.Task[str]] = set()
-        self._stopping = False
 
     def start(self, builders: str) -> None:
         """Start or join Ray, and start the coordinator or find it. Blocks for some seconds. Raises `Unavailable`."""
@@ -95,20 +92,6 @@ class RayCluster:
             host=self.site.host,
         )
         self._coordinator = create(Coordinator, boot, max_restarts=-1, max_task_retries=-1)
-
-    def coordinator_died(self) -> None:
-        """Ray starts it again, but repeats the call of `run` later each time (5 s after some deaths); a call of its own
-        is there as soon as the actor is."""
-        if not self._stopping:
-            call = asyncio.create_task(self.coordinator_lost())
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
-
-    def release(self) -> None:
-        """Before `stop`: who dies from now on is nobody's business."""
-        self._stopping = True
-        for call in self._calls:
-            call.cancel()
 
     async def coordinator_lost(self) -> str:
         """Wait until the coordinator is gone for good (Ray starts one that died again); returns why."""
