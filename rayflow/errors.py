@@ -18,7 +18,10 @@ says whether the same request may succeed later without being changed.
     ├── NotFound                  not-found                 `kind` and `id` say what
     ├── Conflict                  conflict
     ├── Overloaded                overloaded                a bounded queue is full; `retry_after_s`
+    │   ├── RateLimited           rate-limited              too many requests of one key; `retry_after_s`
+    │   └── BudgetExceeded        budget-exceeded           a budget is used up until `retry_after_s` from now
     ├── Unavailable               unavailable               not ready, draining or lost; `retry_after_s`
+    │   └── CircuitOpen           circuit-open              the model kept failing; `retry_after_s`: the next probe
     ├── Cancelled                 cancelled
     ├── StorageError              storage-failed
     │   ├── StorageFull           storage-full
@@ -148,8 +151,20 @@ class Overloaded(WorkflowError):
     slug, error_code, title, status, retryable = "overloaded", "WORKFLOW_OVERLOADED", "Too many requests", 429, True
 
 
+class RateLimited(Overloaded):
+    slug, title = "rate-limited", "Rate limit reached"
+
+
+class BudgetExceeded(Overloaded):
+    slug, title = "budget-exceeded", "Budget used up"
+
+
 class Unavailable(WorkflowError):
     slug, error_code, title, status, retryable = "unavailable", "WORKFLOW_UNAVAILABLE", "Not available", 503, True
+
+
+class CircuitOpen(Unavailable):
+    slug, title = "circuit-open", "Model is not called for a while"
 
 
 class Cancelled(WorkflowError):

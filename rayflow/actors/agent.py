@@ -2,24 +2,24 @@
 
 Tokens go straight to the client that waits for them; the router hears only the end. The first token leaves at once,
 later ones are collected for a few milliseconds, because a frame per token would cost more than the token. A client that
-does not keep up slows the reading of the model's answer down.
+does not keep up slows the reading of the model's answer down. A call of a replica is one call of a model: whether a
+failed one is repeated, and by whom, the router decides.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from rayflow.actors.clients import Clients
 from rayflow.actors.inflight import InFlight
+from rayflow.actors.spending import cut_short
 from rayflow.chat import FinishReason, FunctionCall, Message, ModelParams, ModelRequest, ToolCall, ToolCallDelta, Usage
 from rayflow.clock import Clock, remaining_s
-from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
+from rayflow.config.schema import AgentConfig, StreamingConfig
 from rayflow.errors import ModelError, ModelIncomplete
-from rayflow.messages import AgentCall, AgentReply, Payload, Token, TokenStream
-from rayflow.policies.budget import FLOOR_PER_S, RetryBudget
+from rayflow.messages import AgentCall, AgentReply, Payload, Spent, Token, TokenStream
 from rayflow.policies.pacing import rest_s
-from rayflow.policies.retry import decide
 from rayflow.runtime.ports import Fabric, Handler, ModelClient, Outlet
 
 MAX_BEHIND_CHARS = 16 << 10
@@ -29,30 +29,26 @@ MARGIN_S = 0.02
 
 
 class Agent:
-    """`limit_s`: longest call, where the caller sets no shorter deadline. `model` is closed with the actor."""
+    """`clients` makes the client of an entry of `models`; they are closed with the actor. `limit_s`: longest call,
+    where the caller sets no shorter deadline. Raises what making the agent's own client raises."""
 
     def __init__(
         self,
         address: str,
         config: AgentConfig,
-        model: ModelClient,
-        retries: Retries,
+        clients: Callable[[str], ModelClient],
         streaming: StreamingConfig,
         fabric: Fabric,
         clock: Clock,
-        rng: random.Random,
         limit_s: float,
     ) -> None:
         self._config = config
-        self._model = model
-        self._retries = retries
+        self._clients = Clients(clients, config.model)
         self._streaming = streaming
         self._fabric = fabric
         self._clock = clock
-        self._rng = rng
         self._limit_s = limit_s
         self._busy = InFlight(address)
-        self._budget = RetryBudget(floor_per_s=FLOOR_PER_S / config.replicas.min)
         self._params = ModelParams(temperature=config.temperature, seed=config.seed, max_tokens=config.max_tokens)
         self._system = system_prompt(config)
 
@@ -67,34 +63,35 @@ class Agent:
         return await self._busy.drain(budget_s)
 
     async def stop(self) -> None:
-        await self._model.close()
+        await self._clients.close()
 
     async def _call(self, call: AgentCall) -> AgentReply:
         with self._busy.working(call.run_id):
             started = self._clock.now()
-            self._budget.request(started)
-            params = call.params.over(self._params)
-            messages = self._messages(call)
-            attempt = 1
-            while True:
-                left = remaining_s(self._clock.now(), self._limit_s) - MARGIN_S
-                request = ModelRequest(messages, params, left)
-                answer = Answer(self, call) if call.client else None
-                try:
-                    return await (
-                        self._stream(request, answer, started) if answer else self._complete(request, started)
-                    )
-                except ModelError as error:
-                    sent = answer is not None and answer.sent > 0
-                    left = remaining_s(self._clock.now(), self._limit_s) - MARGIN_S
-                    delay_s = decide(attempt, error, self._retries, left, self._rng, started=sent)
-                    if delay_s is None or not self._budget.retry(self._clock.now()):
-                        raise
-                await asyncio.sleep(delay_s)
-                attempt += 1
+            left_s = remaining_s(started, self._limit_s) - MARGIN_S
+            request = ModelRequest(self._messages(call), call.params.over(self._params), left_s)
+            model = self._clients.get(call.model)
+            answer = Answer(self, call) if call.client else None
+            try:
+                if answer is None:
+                    return await self._complete(model, request, started)
+                return await self._stream(model, request, answer, started)
+            except BaseException as error:
+                if call.account:
+                    self._tell_spent(call, request, answer, error)
+                if isinstance(error, ModelError) and answer and answer.sent and not error.details.get("partial"):
+                    error.details["partial"] = answer.text  # whoever reads it knows that it cannot be asked again
+                raise
 
-    async def _complete(self, request: ModelRequest, started: float) -> AgentReply:
-        reply = await self._model.complete(request)
+    def _tell_spent(self, call: AgentCall, request: ModelRequest, answer: Answer | None, error: BaseException) -> None:
+        """Who pays for the run wants to know what a call had used that brought no reply."""
+        pieces, reported = (answer.pieces, answer.usage) if answer else (None, Usage())
+        usage = cut_short(request.messages, pieces, reported, error)
+        if usage is not None:
+            self._fabric.tell(call.account, Spent(call.run_id, call.agent, usage))
+
+    async def _complete(self, model: ModelClient, request: ModelRequest, started: float) -> AgentReply:
+        reply = await model.complete(request)
         return AgentReply(
             text=reply.text,
             finish_reason=reply.finish_reason,
@@ -105,8 +102,8 @@ class Agent:
             in_flight=len(self._busy),
         )
 
-    async def _stream(self, request: ModelRequest, answer: Answer, started: float) -> AgentReply:
-        stream = self._model.stream(request)
+    async def _stream(self, model: ModelClient, request: ModelRequest, answer: Answer, started: float) -> AgentReply:
+        stream = model.stream(request)
         try:
             async for chunk in stream:
                 if chunk.pieces:
@@ -130,7 +127,7 @@ class Agent:
             text=answer.text,
             finish_reason=answer.finish_reason,
             usage=answer.usage,
-            model=self._config.model,
+            model=answer.model,
             duration_ms=(self._clock.now() - started) * 1000,
             ttft_ms=(answer.first_at - started) * 1000 if answer.first_at is not None else None,
             tool_calls=answer.tool_calls(),
@@ -154,6 +151,7 @@ class Answer:
         self._clock = agent._clock
         self._streaming = agent._streaming
         self._call = call
+        self.model = call.model or agent._config.model
         self._outlet: Outlet | None = None
         self._pieces: list[str] = []
         self._unsent: list[str] = []
@@ -168,6 +166,11 @@ class Answer:
     @property
     def text(self) -> str:
         return "".join(self._pieces)
+
+    @property
+    def pieces(self) -> int:
+        """How many have come from the model."""
+        return len(self._pieces)
 
     @property
     def last_seq(self) -> int:

@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from math import ceil
 from typing import Any
 
 from rayflow.actors.chronicle import Chronicle
@@ -21,8 +22,9 @@ from rayflow.actors.hands import Hands
 from rayflow.actors.membership import Membership
 from rayflow.actors.roll_call import status
 from rayflow.actors.rolling import Rolling
+from rayflow.actors.scaling import Scaling
 from rayflow.clock import Clock
-from rayflow.errors import ConfigurationError, Conflict, StorageError, Unavailable, WorkflowError
+from rayflow.errors import ConfigurationError, Conflict, NotFound, StorageError, Unavailable, WorkflowError
 from rayflow.messages import (
     Drained,
     GetStatus,
@@ -35,17 +37,21 @@ from rayflow.messages import (
     Ready,
     Reconfigure,
     Reconfigured,
+    ScaleCapacity,
+    Scaled,
     Shutdown,
     Status,
     Welcome,
 )
 from rayflow.policies.restart import ExitReason
+from rayflow.policies.scaling import Target
 from rayflow.runtime.configurations import Configurations
 from rayflow.runtime.ledger import Holder, Knowledge, Ledger
 from rayflow.runtime.ports import ENDED, Backend, Fabric, Handler, Record
 from rayflow.runtime.recall import holders, revive
 from rayflow.runtime.rollout import check
 from rayflow.runtime.roster import COORDINATOR, ROLES, node_address, roster
+from rayflow.runtime.supervision.fleet import Fleet, Size
 from rayflow.runtime.supervision.instructions import Instruction, Spawn
 from rayflow.runtime.supervision.supervisor import ADOPT_S, HANG_S, Supervisor
 
@@ -70,6 +76,8 @@ class Coordinator:
         # Its versions start at the time, so that the directory of a later run replaces this one's.
         self._membership = Membership(fabric, clock.wall_us())
         self._configs = Configurations()
+        self._fleet = Fleet(self._configs)
+        self._scaling = Scaling(fabric, clock, self._size, self._decided)
         self._hands = Hands(fabric, backend, self._wanted, self._on_exit)
         self._rolling: asyncio.Task[Reconfigured] | None = None
         self._closed = False
@@ -86,6 +94,7 @@ class Coordinator:
             Leave: self._leave,
             GetStatus: self._status,
             Reconfigure: self._reconfigure,
+            ScaleCapacity: self._scale,
             Shutdown: self._shutdown,
             Ping: lambda _: Pong(COORDINATOR, os.getpid()),
         }
@@ -105,6 +114,7 @@ class Coordinator:
         """From here on deaths are nobody's business: nothing is started again."""
         self._closed = True
         self._chronicle.close()
+        self._scaling.close()
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -120,7 +130,9 @@ class Coordinator:
             raise Conflict("this coordinator already runs a workflow: reconfigure it, or stop it first")
         first = not self._configs.target
         if first:
-            self._configs.target = self._configs.add(request.config)
+            number = self._configs.add(request.config)
+            self._scaling.configure(self._configs.parsed[number])
+            self._configs.target = number
             self._chronicle.about(self._configs.current)
             self._chronicle.mark("launch")
             self._supervisor = Supervisor(roster(self._configs.current, self._configs.target))
@@ -137,6 +149,7 @@ class Coordinator:
         self._chronicle.mark("ready")
         facts = {"timeline": self._chronicle.timeline}
         self._chronicle.record("system.started", duration_ms=self._chronicle.age_s * 1000, data=facts)
+        self._scaling.run()
 
     async def _join(self, request: Join) -> Welcome:
         """A process listens. A child is welcomed when its turn in the start order has come, anybody else at once."""
@@ -186,7 +199,7 @@ class Coordinator:
         self._chronicle.about(self._configs.current)
         version = max(self._clock.wall_us(), known.version + VERSIONS)
         self._membership = Membership(self._fabric, version, known.retired)
-        self._supervisor, instructions = revive(known, self._configs, self._clock.now())
+        self._supervisor, self._fleet, instructions = revive(known, self._configs, self._clock.now())
         for join in (*(holder.join for holder in known.holders), *known.guests):
             if join is not None:
                 self._membership.enter(join)
@@ -219,6 +232,8 @@ class Coordinator:
         if len(self._configs.json) > 1 and not supervisor.stopping:
             before = next(number for number in self._configs.json if number != self._configs.target)
             self._roll(before, self._configs.target)
+        else:
+            self._scale_on()
 
     # --- watching ---
 
@@ -308,6 +323,7 @@ class Coordinator:
         number = self._configs.add(request.config)
         try:
             check(self._configs.current, self._configs.parsed[number])
+            self._scaling.check(self._configs.parsed[number])
         except ConfigurationError:
             self._configs.drop(number)
             raise
@@ -316,6 +332,7 @@ class Coordinator:
     def _roll(self, before: int, target: int) -> asyncio.Task[Reconfigured]:
         rolling = Rolling(
             self._supervisor,
+            self._fleet,
             self._configs,
             self._membership,
             self._fabric,
@@ -332,6 +349,45 @@ class Coordinator:
         self._rolling = None
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("the reconfiguration failed: %s", error)
+        self._scale_on()
+
+    # --- scaling ---
+
+    def _scale_on(self) -> None:
+        """By the present configuration, and what was decided before."""
+        if self._supervisor.stopping:
+            return
+        try:
+            self._scaling.configure(self._configs.current)
+        except ConfigurationError as error:
+            log.error("pools are scaled as before: %s", error.message)
+        self._scaling.run()
+        self._do(())
+
+    def _scale(self, request: ScaleCapacity) -> Scaled:
+        if not self._configs.target or self._supervisor.stopping:
+            raise Unavailable("the workflow is not running: it cannot be scaled now", retry_after_s=1)
+        agents = [agent.name for agent in self._configs.current.agents]
+        if request.agent and request.agent not in agents:
+            raise NotFound(f"there is no agent {request.agent!r}", kind="agent", id=request.agent)
+        chosen = [request.agent] if request.agent else agents
+        for agent in chosen:
+            by_factor = ceil(self._fleet.target(agent) * request.factor)
+            self._scaling.by_hand(agent, by_factor if request.replicas is None else request.replicas)
+        return Scaled({agent: self._fleet.target(agent) for agent in chosen})
+
+    def _size(self, agent: str) -> Size | None:
+        known = any(each.name == agent for each in self._configs.current.agents)
+        return self._fleet.size(agent, self._supervisor) if known else None
+
+    def _decided(self, agent: str, target: Target, strategy: str) -> None:
+        before = self._fleet.target(agent)
+        after = self._fleet.scale(agent, target.replicas)
+        if after != before:
+            facts = {"from": before, "to": after, "reason": target.reason}
+            log.info("%s is scaled from %d to %d: %s", agent, before, after, target.reason)
+            self._chronicle.record("pool.scaled", agent=agent, strategy=strategy, data=facts)
+            self._do(())
 
     # --- carrying out ---
 
@@ -339,7 +395,9 @@ class Coordinator:
         """After every event: first it is known and on record, then it is done."""
         if self._closed:
             return
-        self._membership.show(self._serving())
+        steady = self._rolling is None and not self._supervisor.adopting
+        instructions = [*instructions, *self._fleet.settle(self._supervisor, self._clock.now(), steady=steady)]
+        self._membership.show(self._fleet.serving(self._supervisor))
         try:
             self._ledger.write(self._knowledge())
         except StorageError as error:
@@ -366,13 +424,6 @@ class Coordinator:
 
     # --- knowing ---
 
-    def _serving(self) -> dict[str, int]:
-        return {
-            address: child.epoch
-            for address, child in self._supervisor.children.items()
-            if child.current is not None and child.current.served and child.state in ("ready", "adopting")
-        }
-
     def _knowledge(self) -> Knowledge:
         return Knowledge(
             target=self._configs.target,
@@ -383,6 +434,8 @@ class Coordinator:
             guests=self._membership.guests,
             retired=list(self._membership.retired),
             version=self._membership.directory.version,
+            sizes=self._fleet.targets,
+            spares=self._fleet.spares(self._supervisor),
         )
 
     def _status(self, _: GetStatus) -> Status:
@@ -392,6 +445,8 @@ class Coordinator:
             self._supervisor,
             self._membership,
             self._chronicle,
+            self._fleet,
+            self._scaling.strategies(),
             self._clock.now(),
             rolling=self._rolling is not None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from rayflow import __version__
 from rayflow.actors.chronicle import Chronicle
@@ -10,13 +11,23 @@ from rayflow.actors.membership import Membership
 from rayflow.messages import ActorStatus, Status
 from rayflow.runtime.roster import COORDINATOR
 from rayflow.runtime.supervision.child import Child
+from rayflow.runtime.supervision.fleet import Fleet
 from rayflow.runtime.supervision.supervisor import Supervisor
 
 
 def status(
-    workflow: str, supervisor: Supervisor, membership: Membership, chronicle: Chronicle, now: float, *, rolling: bool
+    workflow: str,
+    supervisor: Supervisor,
+    membership: Membership,
+    chronicle: Chronicle,
+    fleet: Fleet,
+    strategies: Mapping[str, str],
+    now: float,
+    *,
+    rolling: bool,
 ) -> Status:
-    """`rolling`: whether a reconfiguration is under way."""
+    """`strategies`: how pools are scaled, by agent. `rolling`: whether a reconfiguration is under way. A pool that
+    grows or shrinks is no fault."""
     if supervisor.stopping:
         state = "stopping"
     elif supervisor.adopting:
@@ -24,17 +35,19 @@ def status(
     elif rolling:
         state = "reconfiguring"
     else:
-        state = "ready" if supervisor.all_ready else "degraded"
+        state = "ready" if supervisor.all_ready or supervisor.only_growing else "degraded"
     own = ActorStatus(COORDINATOR, "coordinator", "ready", os.getpid(), uptime_s=round(chronicle.age_s, 1))
-    children = [_child(address, child, membership, now) for address, child in supervisor.children.items()]
+    spares = fleet.spares(supervisor)
+    children = [_child(a, child, membership, now, spare=a in spares) for a, child in supervisor.children.items()]
     guests = [
         ActorStatus(g.entry.address, g.role, "ready", g.pid, epoch=g.entry.epoch, node=g.entry.node)
         for g in membership.guests
     ]
-    return Status(workflow, __version__, state, [own, *children, *guests], chronicle.timeline)
+    pools = fleet.status(supervisor, strategies)
+    return Status(workflow, __version__, state, [own, *children, *guests], chronicle.timeline, pools)
 
 
-def _child(address: str, child: Child, membership: Membership, now: float) -> ActorStatus:
+def _child(address: str, child: Child, membership: Membership, now: float, *, spare: bool) -> ActorStatus:
     join = membership.find(address, child.epoch)
     return ActorStatus(
         address,
@@ -43,7 +56,7 @@ def _child(address: str, child: Child, membership: Membership, now: float) -> Ac
         pid=join.pid if join else 0,
         restarts=child.restarts,
         uptime_s=round(now - child.current.since, 1) if child.current and child.state == "ready" else 0.0,
-        detail=_detail(child, now),
+        detail=_detail(child, now) or ("spare" if spare else ""),
         epoch=child.epoch,
         node=join.entry.node if join else "",
     )

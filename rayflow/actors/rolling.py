@@ -24,6 +24,7 @@ from rayflow.runtime.configurations import Configurations
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.rollout import Plan, plan
 from rayflow.runtime.roster import node_address
+from rayflow.runtime.supervision.fleet import Fleet
 from rayflow.runtime.supervision.instructions import Instruction
 from rayflow.runtime.supervision.specs import ChildSpec
 from rayflow.runtime.supervision.supervisor import Supervisor
@@ -42,6 +43,7 @@ class Rolling:
     def __init__(
         self,
         supervisor: Supervisor,
+        fleet: Fleet,
         configs: Configurations,
         membership: Membership,
         fabric: Fabric,
@@ -51,6 +53,7 @@ class Rolling:
         until: Until,
     ) -> None:
         self._supervisor = supervisor
+        self._fleet = fleet
         self._configs = configs
         self._membership = membership
         self._fabric = fabric
@@ -86,8 +89,10 @@ class Rolling:
         """From whatever the children are to this configuration; then everybody else is told."""
         self._configs.target = target
         self._do(())
-        running = [child.spec for child in self._supervisor.children.values()]
-        todo = plan(running, self._configs.parsed, target)
+        children = self._supervisor.children
+        running = [child.spec for child in children.values() if not child.removed]
+        pools = self._fleet.pools([spec.address for spec in running], children)
+        todo = plan(running, self._configs.parsed, target, pools)
         await self._carry_out(todo)
         self._configs.settle({i.spec.generation for c in self._supervisor.children.values() for i in c.incarnations()})
         self._chronicle.about(self._configs.current)

@@ -16,51 +16,73 @@ from typing import Any
 
 import msgspec
 
+from rayflow.actors.admission import Admission
+from rayflow.actors.answering import Answering
 from rayflow.actors.dispatch import Dispatch
 from rayflow.actors.inflight import InFlight
 from rayflow.actors.outbox import Outbox
 from rayflow.actors.persistence import persist, relayed
+from rayflow.actors.routes import Routes, RoutingMeans
 from rayflow.actors.underway import UnderWay
 from rayflow.actors.work import Work
 from rayflow.chat import Message
 from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import Cancelled, Conflict, ContentRejected, NotFound, Overloaded, PoisonMessage, WorkflowError
+from rayflow.errors import Cancelled, Conflict, ContentRejected, NotFound, Overloaded, WorkflowError
 from rayflow.events import Event
 from rayflow.messages import (
     Appended,
     AppendTurns,
     CancelRun,
-    Joined,
-    JoinParts,
+    Demand,
+    GetDemand,
     Payload,
     Progress,
     RunRequest,
     RunResult,
+    Spent,
     Turn,
 )
 from rayflow.policies.placement import owner, shard_addresses
-from rayflow.policies.routing import Decision, RoutingPolicy
+from rayflow.policies.routing import Decision
 from rayflow.runtime.ports import Fabric, Handler
 from rayflow.runtime.run import Run
 from rayflow.runtime.session import SessionSlot, SessionTable
+from rayflow.runtime.standing import Standing
 
-SHOWN = frozenset({"run.routed", "agent.started", "agent.retried", "agent.finished", "aggregate.finished"})
+SHOWN = frozenset(
+    {"run.routed", "agent.started", "agent.retried", "agent.fallback", "agent.finished", "aggregate.finished"}
+)
 """Coarse events that clients see when they ask for progress."""
 
 
+NO_MEANS = RoutingMeans()
+
+
 class Router:
+    """`means`: what its routing strategy needs from outside."""
+
     def __init__(
-        self, address: str, config: WorkflowConfig, fabric: Fabric, outbox: Outbox, clock: Clock, rng: random.Random
+        self,
+        address: str,
+        config: WorkflowConfig,
+        fabric: Fabric,
+        outbox: Outbox,
+        clock: Clock,
+        rng: random.Random,
+        means: RoutingMeans = NO_MEANS,
     ) -> None:
         self._address = address
         self._config = config
         self._fabric = fabric
         self._outbox = outbox
         self._clock = clock
-        self._routing = RoutingPolicy(config.routing, config.agents)
-        self._routed = 0
+        self._admission = Admission(config, fabric, clock)
+        self._standing = Standing(config)
         self._dispatch = Dispatch(config, fabric, self._record, clock, rng)
+        self._routes = Routes(config, clock, self._dispatch.least_loaded, means)
+        self._routed = 0
+        self._answering = Answering(config, self._dispatch.ask, self._record, fabric, clock)
         self._sessions = SessionTable(config.context.cached_sessions)
         self._window = config.context.window if config.context.enrichment else 0
         self._turns: dict[str, asyncio.Future[None]] = {}
@@ -69,24 +91,35 @@ class Router:
         self._runs: dict[str, UnderWay] = {}
         self._stages: tuple[Callable[[Work], Awaitable[None] | None], ...] = (
             self.validate,
+            self.admit,
             self.own_session,
             self.commit_question,
             self.route,
+            self.prioritise,
             self.answer,
             self.commit_answer,
         )
 
     @property
     def handlers(self) -> Mapping[type[Payload], Handler]:
-        return {RunRequest: self._run, CancelRun: self._cancel}
+        return {
+            RunRequest: self._run,
+            CancelRun: self._cancel,
+            GetDemand: lambda _: Demand(self._dispatch.demand()),
+            Spent: self._admission.spent,
+        }
 
     async def start(self) -> None:
+        await self._routes.start()
         self._dispatch.watch()
 
     async def drain(self, budget_s: float) -> list[str]:
-        return await self._busy.drain(budget_s)
+        left = await self._busy.drain(budget_s)
+        await self._admission.settled()
+        return left
 
     async def stop(self) -> None:
+        await self._routes.stop()
         self._outbox.close()
 
     async def _run(self, request: RunRequest) -> RunResult:
@@ -148,6 +181,7 @@ class Router:
             self._record(work, run.failed(error, self._clock.now(), self._clock.wall_us()))
             raise
         finally:
+            self._admission.ended(work)
             if work.slot is not None:
                 self._release_session(work)
         raise AssertionError("the last stage sets the result")
@@ -170,6 +204,10 @@ class Router:
                 length=len(text),
                 max_length=processing.max_length,
             )
+
+    def admit(self, work: Work) -> Awaitable[None] | None:
+        """Refuse what is beyond a limit or a budget."""
+        return self._admission.admit(work)
 
     async def own_session(self, work: Work) -> None:
         """One writer at a time; later runs of a session wait in order."""
@@ -213,43 +251,52 @@ class Router:
         self._committed(work, request.messages[-1], appended.last_seq)
         work.run.enriched()
 
-    def route(self, work: Work) -> None:
+    def route(self, work: Work) -> Awaitable[None] | None:
         """Choose the agents."""
         if work.request.agent:
-            decision = Decision((work.request.agent,), 1.0, "named", "the client named the agent")
-        else:
-            decision = self._routing.decide(work.request.messages[-1].text, self._routed)
-            self._routed += 1
+            self._chose(work, Decision((work.request.agent,), 1.0, "named", "the client named the agent"))
+            return None
+        decision = self._routes.decide_now(work.request.messages[-1].text, self._routed)
+        if decision is None:
+            return self._route_later(work)
+        self._chose(work, decision)
+        return None
+
+    async def _route_later(self, work: Work) -> None:
+        *history, question = work.context
+        self._chose(work, await self._routes.decide(question.text, self._routed, history))
+
+    def _chose(self, work: Work, decision: Decision) -> None:
+        self._routed += 1
         self._record(work, work.run.routed(decision, self._clock.wall_us()))
 
+    def prioritise(self, work: Work) -> Awaitable[None] | None:
+        """Say how urgent the run is and what it may cost; refuse it where the agents chosen are beyond a budget."""
+        work.level = self._standing.level(work.request, self._clock.now())
+        work.tokens = self._admission.tokens(work.request)
+        work.account = self._address if self._admission.holds(work.request.run_id) else ""
+        return self._admission.routed(work)
+
     async def answer(self, work: Work) -> None:
-        """Ask the agents, and join their parts where there are several."""
+        """Ask the agents, and join their parts where there are several. A declined message is nobody's."""
         run = work.run
-        if len(run.parts) == 1:
-            await self._dispatch.ask(work, run.parts[0])
-            run.answered()
+        if len(run.parts) > 1:
+            await self._answering.answer(work)
             return
-        outcomes = await asyncio.gather(*(self._dispatch.ask(work, p) for p in run.parts), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, PoisonMessage):
-                raise outcome
-            if isinstance(outcome, BaseException) and not isinstance(outcome, WorkflowError):
-                raise outcome
-        started = self._clock.now()
-        question = JoinParts(work.request.run_id, work.request.messages[-1].text, run.parts_to_join())
-        joined: Joined = await self._ask_again("aggregator/0", question)
-        run.answered(joined)
-        self._record(work, run.aggregated(joined, self._clock.now() - started, self._clock.wall_us()))
+        for part in run.parts:
+            await self._dispatch.ask(work, part)
+        run.answered()
 
     async def commit_answer(self, work: Work) -> None:
         """Make the answer durable; only then is the run complete."""
         answer = work.run.answer()
-        agent = work.run.parts[0].agent if work.run.joined is None else ""
+        agent = work.run.parts[0].agent if len(work.run.parts) == 1 else ""
         appended = await self._append(work, [answer], agent=agent)
         if appended.answer is not None and appended.answer.message != answer:
             self._repeated(work, appended.answer)
             return
         self._slot(work).remember([answer], appended.last_seq)
+        self._standing.had_turn(work.key, self._clock.now())
         self._committed(work, answer, appended.last_seq, agent)
         work.result, event = work.run.finished(appended.last_seq, self._clock.now(), self._clock.wall_us())
         self._record(work, event)
@@ -285,7 +332,7 @@ class Router:
         return appended
 
     async def _ask_again(self, to: str, question: Payload) -> Any:
-        """Ask somebody who recognises a repetition (an append of this run) or does not mind one (a join)."""
+        """Ask somebody who recognises a repetition (an append of this run)."""
         return await persist(lambda: self._fabric.ask(to, question, self._left()), self._clock, repeatable=True)
 
     def _release_session(self, work: Work) -> None:

@@ -18,6 +18,12 @@ class Work:
     slot: SessionSlot | None = None
     context: list[Message] = field(default_factory=list)
     result: RunResult | None = None
+    level: float = 2.0
+    """Where calls wait, higher ones go first (`policies.priority`)."""
+    tokens: int = 0
+    """What the run is expected to use: its weight among tenants."""
+    account: str = ""
+    """Who wants to be told what a call had used that is cut short."""
 
     @property
     def request(self) -> RunRequest:

@@ -16,6 +16,7 @@ from rayflow.api.dialogue import check_length
 from rayflow.api.exchange import Exchange
 from rayflow.api.headers import safe_id, timeout_s
 from rayflow.api.idempotency import run_of
+from rayflow.api.priority import priority_of
 from rayflow.api.responses import json_response
 from rayflow.api.runs import Runs
 from rayflow.chat import Message
@@ -40,11 +41,13 @@ class Chat:
         session_id, new_session, repeatable = run_of(
             exchange, conversation_id=body.conversation_id, session_id=body.session_id
         )
+        priority = priority_of(exchange, body.metadata or {}, client.config.priority)
         run = RunRequest(
             run_id=exchange.id,
             session_id=session_id,
             messages=[Message("user", body.message)],
             params=body.params(),
+            tenant=exchange.tenant,
             user_id=safe_id(body.user_id, "user_id") if body.user_id is not None else "",
             agent=body.agent or "",
             client=client.address if body.stream else "",
@@ -55,6 +58,9 @@ class Chat:
             channel="native",
             system_prompt=body.system_prompt_override or "",
             metadata=body.metadata or {},
+            service_class=priority.service_class,
+            user_tier=priority.user_tier,
+            urgency=priority.urgency,
         )
         timeout = timeout_s(exchange.headers)
         if body.stream:

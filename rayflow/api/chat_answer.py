@@ -103,10 +103,11 @@ class ChatEncoder:
         return sse.event({"type": "event", "event": event.kind, **facts}, event.seq)
 
     def result(self, result: RunResult) -> bytes:
-        # One agent's tokens are its answer, so the rest of them is due. An answer joined from several parts is nobody's
-        # stream: it follows as one piece of a node of its own.
-        node = result.streamed or (result.agents[0] if len(result.agents) == 1 else AGGREGATOR)
-        left = rest("".join(self._sent[node]), result.content)
+        # One agent's tokens are its answer, so the rest of them is due. What several agents say is nobody's stream: it
+        # follows as one piece of a node of its own, after the tokens of the agent that leads, where one does.
+        begun = result.streamed or self._alone(result)
+        left = rest("".join(self._sent[begun]), result.content)
+        node = begun if len(result.agents) == 1 else AGGREGATOR
         usage = {
             "workflow_type": self._workflow,
             "full_content": result.content,
@@ -124,6 +125,12 @@ class ChatEncoder:
                 sse.DONE,
             )
         )
+
+    def _alone(self, result: RunResult) -> str:
+        """The agent whose words alone the joined answer is, where it said them just so."""
+        if len(result.agents) == 1 and result.content.startswith("".join(self._sent[result.agents[0]])):
+            return result.agents[0]
+        return AGGREGATOR
 
     def error(self, error: WorkflowError) -> bytes:
         return sse.event({"type": "error", "error": problem(error, self._request_id)})

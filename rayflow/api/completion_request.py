@@ -68,6 +68,7 @@ class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
+    service_tier: str | None = None
 
     # Of OpenAI's service: taken and ignored.
     prediction: Any = None
@@ -75,7 +76,6 @@ class ChatCompletionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     safety_identifier: Any = None
-    service_tier: Any = None
     store: Any = None
     verbosity: Any = None
 

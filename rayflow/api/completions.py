@@ -16,6 +16,7 @@ from rayflow.api.dialogue import check_last_user_message, split
 from rayflow.api.exchange import Exchange
 from rayflow.api.headers import safe_id, timeout_s
 from rayflow.api.idempotency import run_of
+from rayflow.api.priority import priority_of
 from rayflow.api.responses import Encoded
 from rayflow.api.runs import Runs
 from rayflow.messages import RunRequest
@@ -38,11 +39,13 @@ class ChatCompletions:
         )
         prompt, messages = split(body.messages, raw["messages"], new_session)
         check_last_user_message(body.messages, client.config.processing)
+        priority = priority_of(exchange, metadata, client.config.priority, body.service_tier)
         run = RunRequest(
             run_id=exchange.id,
             session_id=session_id,
             messages=messages,
             params=body.params(),
+            tenant=exchange.tenant,
             user_id=safe_id(body.user, "user") if body.user is not None else "",
             agent=agent,
             client=client.address if body.stream else "",
@@ -52,6 +55,9 @@ class ChatCompletions:
             channel="chat",
             instructions=prompt,
             metadata=metadata,
+            service_class=priority.service_class,
+            user_tier=priority.user_tier,
+            urgency=priority.urgency,
         )
         timeout = timeout_s(exchange.headers)
         model = self.catalogue.workflow if body.model == AUTO and not agent else body.model

@@ -59,9 +59,10 @@ class Edge:
         response: Response | None = None
         try:
             exchange.headers = read_headers(scope["headers"])
-            self._keys.check(path, exchange.headers)
-            if trace := traceparent(exchange.headers):
-                context.set(Context(trace))
+            exchange.tenant = self._keys.check(path, exchange.headers)
+            trace = traceparent(exchange.headers)
+            if trace or exchange.tenant:
+                context.set(Context(trace, exchange.tenant))
             if handler is None:
                 await self.app(scope, receive, exchange.send)
             else:

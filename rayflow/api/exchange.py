@@ -14,14 +14,16 @@ SCOPE_KEY = "rayflow"
 
 class Exchange:
     """One request: its id, its checked headers, how far its answer got. `id` is also the id of the run it starts;
-    `session_id` is set where one takes part. Both are told in every answer, refusals included."""
+    `session_id` is set where one takes part. Both are told in every answer, refusals included. `tenant`: whose key the
+    request carries; all that it may see belongs to that tenant."""
 
-    __slots__ = ("_send", "complete", "headers", "id", "session_id", "status")
+    __slots__ = ("_send", "complete", "headers", "id", "session_id", "status", "tenant")
 
     def __init__(self, request_id: str, send: Send) -> None:
         self.id = request_id
         self.headers: Headers = {}
         self.session_id = ""
+        self.tenant = ""
         self.status = 0
         """Status that was sent; 0 before."""
         self.complete = False

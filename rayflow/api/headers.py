@@ -22,7 +22,7 @@ Headers = dict[bytes, bytes]
 
 _SINGLE = (
     b"host", b"content-length", b"content-type", b"transfer-encoding",
-    b"authorization", b"x-api-key", b"x-session-id", b"x-timeout-s", b"idempotency-key",
+    b"authorization", b"x-api-key", b"x-session-id", b"x-timeout-s", b"idempotency-key", b"x-rayflow-priority",
 )  # fmt: skip
 
 

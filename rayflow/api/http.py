@@ -44,7 +44,7 @@ CHAT = "/chat"
 def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIApp:
     """The application of one ingress process. `metrics`: where it counts; its own registry by default."""
     config = client.config
-    keys = ApiKeys([key.get_secret_value() for key in config.security.api_keys])
+    keys = ApiKeys.of(config)
     metrics = metrics or Metrics(config.name)
     catalogue = Catalogue(config, client.now_us() // 1_000_000)
     runs = Runs(client, metrics)
@@ -59,7 +59,7 @@ def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIA
         redirect_slashes=False,
         exception_handlers={HTTPException: _raise_ours, RequestValidationError: _raise_ours, Exception: _raise_ours},
     )
-    api.keyed = bool(config.security.api_keys)
+    api.keyed = bool(keys)
     _add_openai_routes(api, completions, System(client, catalogue, metrics))
     _add_native_routes(api, chat, Sessions(client))
     _add_system_routes(api, System(client, catalogue, metrics))

@@ -22,8 +22,6 @@ from rayflow.chat import ToolCall
 from rayflow.ids import new_session_id
 from rayflow.messages import CreateSession, DeleteSession, GetHistory, GetSession, SessionInfo, Turn
 
-TENANT = ""
-"""All keys belong to one tenant."""
 MAX_PAGE = 1000
 
 
@@ -79,30 +77,36 @@ class Sessions:
         body = convert(raw, SessionRequest)
         session_id = new_session_id() if body.session_id is None else safe_id(body.session_id, "session_id")
         user_id = "" if body.user_id is None else safe_id(body.user_id, "user_id")
-        info = await self.client.session(CreateSession(TENANT, session_id, user_id, body.metadata or {}))
+        info = await self.client.session(CreateSession(exchange.tenant, session_id, user_id, body.metadata or {}))
         exchange.session_id = session_id
         return json_response(
             _session(info), [(b"location", f"/sessions/{quote(session_id, safe='')}".encode())], status=201
         )
 
-    async def get(self, session_id: str) -> Response:
-        info = await self.client.session(GetSession(TENANT, safe_id(session_id, "session_id")))
+    async def get(self, request: Request, session_id: str) -> Response:
+        info = await self.client.session(GetSession(_tenant(request), safe_id(session_id, "session_id")))
         return json_response(_session(info))
 
     async def history(
         self,
+        request: Request,
         session_id: str,
         after: Annotated[int, Query(ge=0, description="Leave out turns up to this `seq`.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most turns to return.")] = 100,
     ) -> Response:
-        ask = GetHistory(TENANT, safe_id(session_id, "session_id"), after, limit)
+        ask = GetHistory(_tenant(request), safe_id(session_id, "session_id"), after, limit)
         page = await self.client.session(ask)
         last = page.turns[-1].seq if len(page.turns) == limit else None
         return json_response(SessionHistory(_session(page.info), [_turn(turn) for turn in page.turns], last))
 
-    async def delete(self, session_id: str) -> Response:
-        await self.client.session(DeleteSession(TENANT, safe_id(session_id, "session_id")))
+    async def delete(self, request: Request, session_id: str) -> Response:
+        await self.client.session(DeleteSession(_tenant(request), safe_id(session_id, "session_id")))
         return Response(status_code=204)
+
+
+def _tenant(request: Request) -> str:
+    """Whose sessions this request may see. Those of others do not exist for it."""
+    return Exchange.of(request).tenant
 
 
 def _session(info: SessionInfo) -> Session:

@@ -14,6 +14,7 @@ from pathlib import Path
 from rayflow.actors.outbox import EVENT_LOG
 from rayflow.app.client import SystemClient
 from rayflow.app.control import ask_reload
+from rayflow.app.own_policies import check_policies
 from rayflow.app.state import RunFile, owned, read_run_file, write_run_file
 from rayflow.app.system import InProcessSystem, RaySystem, System, attach
 from rayflow.config.load import load_or_example
@@ -24,11 +25,16 @@ from rayflow.runtime.roster import COORDINATOR, node_address
 
 
 def settled(config: WorkflowConfig, state: Path | None) -> WorkflowConfig:
-    """The configuration with its folders absolute, so that actors may have any working directory. `state` overrides."""
+    """The configuration with its folders absolute, so that actors may have any working directory. `state` overrides.
+
+    Raises `ConfigurationError` where a policy of it cannot be had.
+    """
     storage = config.storage
     folder = (state or Path(storage.state)).absolute()
     events = str(Path(storage.events).absolute()) if storage.events else None
-    return config.model_copy(update={"storage": storage.model_copy(update={"state": str(folder), "events": events})})
+    config = config.model_copy(update={"storage": storage.model_copy(update={"state": str(folder), "events": events})})
+    check_policies(config)
+    return config
 
 
 @asynccontextmanager
@@ -104,6 +110,13 @@ async def running_links(state: Path) -> dict[str, list[LinkStats]]:
                 links: Links = await client.fabric.ask(node_address(actor.address, actor.epoch), GetLinks(), 1.0)
                 found[actor.address] = sorted(links.links, key=lambda link: link.peer)
         return found
+
+
+async def scale_running(state: Path, factor: float, agent: str, replicas: int | None) -> dict[str, int]:
+    """Multiply the replicas of one agent, or of all of them, or set them. Returns how many there will be, by agent.
+    Raises `Unavailable`, and `NotFound` for an unknown agent."""
+    async with _visit(state) as (_, client):
+        return await client.scale(factor, agent, replicas)
 
 
 @asynccontextmanager

@@ -7,15 +7,26 @@ for the openai package.
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 from rayflow.actors.outbox import Outbox
 from rayflow.app.logs import to_file
 from rayflow.clock import SYSTEM_CLOCK
-from rayflow.config.schema import WorkflowConfig
+from rayflow.config.schema import ModelConfig, WorkflowConfig
 from rayflow.config.transfer import restore
 from rayflow.errors import ConfigurationError, WorkflowError
-from rayflow.runtime.ports import Actor, Backend, EventWriter, Fabric, Record, SessionStore, Supervising
+from rayflow.runtime.ports import (
+    Actor,
+    Backend,
+    Books,
+    EventWriter,
+    Fabric,
+    ModelClient,
+    Record,
+    SessionStore,
+    Supervising,
+)
 
 
 def build_coordinator(fabric: Fabric, backend: Backend, record: Record) -> Supervising:
@@ -41,16 +52,14 @@ def build_actor(role: str, address: str, config: bytes, fabric: Fabric) -> Actor
             return _event_log(address, workflow)
         case "session":
             return _sessions(address, workflow, fabric)
+        case "accounts":
+            return _accounts(address, workflow)
         case "aggregator":
-            from rayflow.actors.aggregator import Aggregator
-
-            return Aggregator(workflow.aggregation)
+            return _aggregator(address, workflow)
         case "agent":
             return _agent(address, workflow, fabric)
         case "router":
-            from rayflow.actors.router import Router
-
-            return Router(address, workflow, fabric, _outbox(workflow, fabric), SYSTEM_CLOCK, random.Random())
+            return _router(address, workflow, fabric)
         case _:
             raise WorkflowError(f"there is no role {role!r}", address=address)
 
@@ -91,6 +100,16 @@ def _store(address: str, config: WorkflowConfig) -> SessionStore:
     return SqliteStore(folder / f"shard-{shard}-of-{config.session.shards}.sqlite", config.session.synchronous)
 
 
+def _accounts(address: str, config: WorkflowConfig) -> Actor:
+    from rayflow.actors.accounts import AccountKeeper
+    from rayflow.runtime.limits import needs_books
+    from rayflow.stores.books import MemoryBooks, SqliteBooks
+
+    budgets = needs_books(config)
+    books: Books = SqliteBooks(Path(config.storage.state) / "accounts.sqlite") if budgets else MemoryBooks()
+    return AccountKeeper(address, config, books, SYSTEM_CLOCK)
+
+
 def _check_shards(folder: Path, shards: int) -> None:
     """Sessions are spread over the shards by their number: with another number they would seem to be gone."""
     for file in sorted(folder.glob("shard-*-of-*.sqlite")):
@@ -102,21 +121,41 @@ def _check_shards(folder: Path, shards: int) -> None:
             )
 
 
+def _aggregator(address: str, config: WorkflowConfig) -> Actor:
+    from rayflow.actors.aggregator import Aggregator
+    from rayflow.actors.judge import Judge
+
+    aggregation, judge = config.aggregation, None
+    if aggregation.judge_model is not None:
+        judge = Judge(partial(_model, config.model(aggregation.judge_model)), aggregation.judge_timeout_s, SYSTEM_CLOCK)
+    return Aggregator(aggregation, judge, address)
+
+
+def _model(config: ModelConfig) -> ModelClient:
+    from rayflow.models.factory import build
+
+    return build(config)
+
+
+def _router(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
+    from rayflow.actors.router import Router
+    from rayflow.app.learning import routing_means
+
+    outbox, means = _outbox(config, fabric), routing_means(config)
+    return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means)
+
+
 def _agent(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
     from rayflow.actors.agent import Agent
     from rayflow.models.factory import build
 
     _, name, replica = address.split("/")
-    agent = config.agent(name)
-    model = config.model(agent.model)
     return Agent(
         address,
-        agent,
-        build(model, int(replica)),
-        model.retries,
+        config.agent(name),
+        lambda model: build(config.model(model), int(replica)),
         config.streaming,
         fabric,
         SYSTEM_CLOCK,
-        random.Random(),
         config.processing.request_timeout_s,
     )

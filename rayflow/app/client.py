@@ -37,6 +37,8 @@ from rayflow.messages import (
     Progress,
     RunRequest,
     RunResult,
+    ScaleCapacity,
+    Scaled,
     SessionInfo,
     TokenStream,
     VoidAttempt,
@@ -44,8 +46,10 @@ from rayflow.messages import (
 )
 from rayflow.policies.placement import owner, shard_addresses
 from rayflow.runtime.ports import Fabric, Inlet
+from rayflow.runtime.roster import COORDINATOR
 
 SESSION_TIMEOUT_S = 10.0
+SCALE_TIMEOUT_S = 10.0
 
 
 class SystemClient:
@@ -147,6 +151,12 @@ class SystemClient:
         reads = isinstance(message, GetSession | GetHistory)
         ask = partial(self.fabric.ask, shard, message, SESSION_TIMEOUT_S)
         return await persist(ask, SYSTEM_CLOCK, repeatable=reads)
+
+    async def scale(self, factor: float = 1.0, agent: str = "", replicas: int | None = None) -> dict[str, int]:
+        """Multiply the replicas of one agent, or of all of them, or set them, within their limits. Returns how many
+        there will be, by agent. Raises `NotFound`, `Unavailable`."""
+        scaled: Scaled = await self.fabric.ask(COORDINATOR, ScaleCapacity(factor, agent, replicas), SCALE_TIMEOUT_S)
+        return scaled.targets
 
     def emit(self, event: Event) -> None:
         """Hand an event to the log."""

@@ -111,6 +111,13 @@ class Orchestrator:
         """Delete a session and its turns. Raises `NotFound`."""
         await self._running.session(DeleteSession("", session_id))
 
+    async def scale_processing_capacity(self, factor: float, agent: str = "") -> dict[str, int]:
+        """Multiply the replicas of one agent, or of all of them, by `factor`, rounded up and within their limits.
+        Returns how many there will be, by agent. Raises `ValueError`, `NotFound`."""
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"factor: expected a number above 0, got {factor}")
+        return await self._running.scale(factor, agent)
+
     async def run_interactive_chat(self, user_id: str = "") -> None:
         """A chat in the terminal until the user leaves."""
         from rayflow.app.repl import Repl

@@ -22,7 +22,7 @@ class Address:
 
 def check_exposure(config: WorkflowConfig, host: str, insecure: bool) -> None:
     """Serving beyond this machine needs keys. Raises `ConfigurationError`."""
-    if host in ("127.0.0.1", "::1", "localhost") or config.security.api_keys or insecure:
+    if host in ("127.0.0.1", "::1", "localhost") or config.keyed or insecure:
         return
     raise ConfigurationError(
         f"serving on {host} without API keys would let anybody on the network use it: set security.api_keys in the"

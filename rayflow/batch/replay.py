@@ -118,6 +118,7 @@ class Replay:
             system_prompt=item.system_prompt,
             job_id=self._job_id,
             item_id=item.id,
+            service_class="batch",
         )
         done.run_ids.append(request.run_id)
         result = await self._run_patiently(request, done)

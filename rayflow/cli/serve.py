@@ -83,7 +83,7 @@ def _announce(config: WorkflowConfig) -> Callable[[Address, dict[str, float]], N
         typer.echo(
             f"  ready in {time.monotonic() - began:.1f} s; state in {config.storage.state}; Ctrl-C stops", err=True
         )
-        key = " -H 'Authorization: Bearer KEY'" if config.security.api_keys else ""
+        key = " -H 'Authorization: Bearer KEY'" if config.keyed else ""
         body = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'
         kind = "-H 'Content-Type: application/json'"
         typer.echo(f"  try: curl -N {address.url}/v1/chat/completions{key} {kind} -d '{body}'", err=True)
@@ -146,6 +146,13 @@ def status(
         up = f"{actor.uptime_s:.0f} s" if actor.uptime_s else ""
         table.add_row(actor.address, actor.state, str(actor.pid or ""), str(actor.restarts), up, actor.detail)
     console.print(table)
+    pools = Table(box=None)
+    for column in ("agent", "wanted", "ready", "starting", "spare", "scaling"):
+        pools.add_column(column)
+    for pool in found.pools:
+        numbers = (pool.wanted, pool.ready, pool.starting, pool.spares)
+        pools.add_row(pool.agent, *map(str, numbers), pool.strategy)
+    console.print(pools)
 
 
 def _show_links(found: Mapping[str, Sequence[msgspec.Struct]], as_json: bool) -> None:

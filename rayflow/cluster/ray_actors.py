@@ -101,6 +101,10 @@ class SessionStore(RayProcess):
     """Owns a shard of all sessions."""
 
 
+class Accounts(RayProcess):
+    """Keeps the books of limits and budgets."""
+
+
 class Aggregator(RayProcess):
     """Joins the parts of several agents."""
 
@@ -116,6 +120,7 @@ class Router(RayProcess):
 BY_ROLE: dict[str, type[RayProcess]] = {
     "eventlog": EventLog,
     "session": SessionStore,
+    "accounts": Accounts,
     "aggregator": Aggregator,
     "agent": Agent,
     "router": Router,

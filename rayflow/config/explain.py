@@ -20,13 +20,13 @@ _NOT_BOOLEAN = {"yes", "no", "on", "off", "y", "n"}
 def explain(error: pydantic.ValidationError, findings: Findings) -> None:
     """Report each of pydantic's errors to `findings`."""
     faults = error.errors(include_url=False)
-    located = [(*rules.locate(fault["loc"]), fault) for fault in faults]
+    located = [(*rules.locate(fault["loc"], findings.rule), fault) for fault in faults]
     sections = {path[:i] for path, _, _ in located for i, character in enumerate(path) if character == "."}
     for path, rule, fault in located:
         kind, value = fault["type"], fault["input"]
         if kind == "extra_forbidden":
             *section, name = fault["loc"]
-            _unknown_key(path, str(name), rules.locate(section)[1] or rules.root(), findings)
+            _unknown_key(path, str(name), rules.locate(section, findings.rule)[1] or findings.rule, findings)
         elif kind == "missing":
             expected = rule.expected if rule else "a value"
             findings.add(path, expected, "nothing", "the key is required", at_key=True)

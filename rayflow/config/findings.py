@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 
+from rayflow.config import rules
 from rayflow.config.problem import Problem
 from rayflow.config.yaml import Positions
 
 
 class Findings:
-    """Collects problems and puts them in their place. `file` is the name to show; None for data made by a program."""
+    """Collects problems and puts them in their place. `file` is the name to show; None for data made by a program.
+    `rule`: what the file may hold, unless it is a workflow file."""
 
-    def __init__(self, file: str | None, positions: Positions | None = None) -> None:
+    def __init__(self, file: str | None, positions: Positions | None = None, rule: rules.Rule | None = None) -> None:
         self.file = file
+        self.rule = rule or rules.root()
         self.overrides: dict[str, str] = {}
         """Path to what set it: the name of a variable, or `--set`."""
         self.written: dict[str, str] = {}

@@ -57,7 +57,7 @@ def apply(data: Value, overrides: Iterable[Override], findings: Findings) -> Val
         path = ".".join(override.path)
         findings.overrides[path] = override.source
         try:
-            data = _graft(data, override.path, from_text(override.text, path, findings), rules.root())
+            data = _graft(data, override.path, from_text(override.text, path, findings), findings.rule)
         except _Misplaced as error:
             findings.add(path, *error.facts)
     return data
@@ -65,7 +65,7 @@ def apply(data: Value, overrides: Iterable[Override], findings: Findings) -> Val
 
 def from_text(text: str, path: str, findings: Findings) -> Value:
     """The value that `text` stands for at this key. Text that cannot be read is reported."""
-    rule = rules.find(path)
+    rule = rules.find(path, findings.rule)
     if rule is None:
         return text
     if rule.admits("string") and not (rule.admits("array") and text.startswith("[")):

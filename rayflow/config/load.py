@@ -1,7 +1,7 @@
 """From a workflow file to a checked `WorkflowConfig`: file < environment < flags, and all that is wrong in one error.
 
 Nothing is started and nothing is changed by loading. A configuration that loads is complete: every default is filled
-in, every name leads somewhere, and every knowledge file exists.
+in, every name leads somewhere, and every file that it names exists.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import pydantic
 from rayflow.config import layers
 from rayflow.config.explain import explain
 from rayflow.config.findings import Findings
+from rayflow.config.paths import located
 from rayflow.config.problem import Problem, invalid
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.substitution import substitute
 from rayflow.config.template import STARTER
-from rayflow.config.yaml import MAX_BYTES, Value, parse
+from rayflow.config.yaml import MAX_BYTES, parse
 
 DEFAULT_FILE = "rayflow.yaml"
 BUILT_IN = "built-in example"
@@ -58,7 +59,7 @@ def load_text(
     findings.include(document.problems)
     layered = [*layers.from_environment(env), *layers.from_flags(overrides, findings)]
     data = substitute(layers.apply(document.data, layered, findings), env, findings)
-    return _checked(_with_knowledge(data, base, findings), findings)
+    return _checked(located(data, base, findings), findings)
 
 
 def load_or_example(
@@ -76,7 +77,7 @@ def from_dict(data: Mapping[str, Any], base: Path = Path()) -> WorkflowConfig:
     Raises `ConfigurationError`.
     """
     findings = Findings(None)
-    return _checked(_with_knowledge(dict(data), base, findings), findings)
+    return _checked(located(dict(data), base, findings), findings)
 
 
 def _checked(data: object, findings: Findings) -> WorkflowConfig:
@@ -88,21 +89,3 @@ def _checked(data: object, findings: Findings) -> WorkflowConfig:
     if findings.problems:
         raise invalid(findings.problems)
     return config
-
-
-def _with_knowledge(data: Value, base: Path, findings: Findings) -> Value:
-    """`data` with the knowledge files of models as absolute paths."""
-    models = data.get("models") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(models, list):
-        return data
-    return {**data, "models": [_resolved(model, f"models.{i}", base, findings) for i, model in enumerate(models)]}
-
-
-def _resolved(model: Value, key: str, base: Path, findings: Findings) -> Value:
-    if not isinstance(model, dict) or not isinstance(name := model.get("knowledge"), str):
-        return model
-    path = (base / name).absolute()
-    if not path.is_file():
-        hint = f"it is looked for in {base.absolute()}"
-        findings.add(f"{key}.knowledge", "an existing text file", repr(name), hint)
-    return {**model, "knowledge": str(path)}

@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
-from rayflow.config.schema import NAME_PATTERN, WorkflowConfig
+from rayflow.config.schema import NAME_PATTERN, OWN_PATTERN, Section, WorkflowConfig
 
 _NAME = "a name (1 to 64 letters, digits, dots, dashes, underscores; first a letter or digit)"
 _PLURALS = {"string": "text", "object": "mappings", "integer": "whole numbers", "number": "numbers"}
 
 
 class Rule:
-    """What one key may hold. `schema` is its JSON Schema, references followed."""
+    """What one key may hold. `schema` is its JSON Schema without references."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self.schema = _followed(schema)
+        self.schema = schema
 
     def __repr__(self) -> str:
         return f"Rule({self.expected})"
@@ -30,7 +30,7 @@ class Rule:
     @cached_property
     def forms(self) -> list[Mapping[str, Any]]:
         """The alternatives of a union, null left out."""
-        return [form for each in self.schema.get("anyOf", [self.schema]) if (form := _followed(each))["type"] != "null"]
+        return [form for form in self.schema.get("anyOf", [self.schema]) if form["type"] != "null"]
 
     @property
     def nullable(self) -> bool:
@@ -85,21 +85,28 @@ class Rule:
 
     def nearest(self, name: str) -> str | None:
         """The known key, or allowed word, that `name` may have been meant to be."""
-        candidates = [*self.keys, *self.schema.get("enum", [])]
+        candidates = [*self.keys, *(word for form in self.forms for word in form.get("enum", []))]
         # Nobody mistypes a whole page, and comparing one would take a while.
         return next(iter(difflib.get_close_matches(name.lower(), candidates, n=1)), None) if len(name) <= 64 else None
 
 
 @cache
+def of(kind: type[Section]) -> Rule:
+    """The rule of a whole file of this kind."""
+    schema = kind.model_json_schema()
+    return Rule(_inlined(schema, schema.pop("$defs", {})))
+
+
 def root() -> Rule:
-    """The rule of the whole file."""
-    return Rule(_schema())
+    """The rule of a workflow file."""
+    return of(WorkflowConfig)
 
 
-def locate(location: Sequence[str | int]) -> tuple[str, Rule | None]:
-    """The dotted path and the rule of a place that pydantic reports, without its labels for the members of unions."""
+def locate(location: Sequence[str | int], whole: Rule | None = None) -> tuple[str, Rule | None]:
+    """The dotted path and the rule of a place that pydantic reports, without its labels for the members of unions.
+    `whole`: the rule of the file, unless it is a workflow file."""
     parts: list[str] = []
-    rule: Rule | None = root()
+    rule: Rule | None = whole or root()
     for part in map(str, location):
         child = rule.child(part) if rule else None
         if child is None and rule is not None and len(rule.forms) > 1:
@@ -109,26 +116,30 @@ def locate(location: Sequence[str | int]) -> tuple[str, Rule | None]:
     return ".".join(parts), rule
 
 
-def find(path: str) -> Rule | None:
+def find(path: str, whole: Rule | None = None) -> Rule | None:
     """The rule at a dotted path."""
-    return locate(path.split(".") if path else [])[1]
+    return locate(path.split(".") if path else [], whole)[1]
 
 
-@cache
-def _schema() -> Mapping[str, Any]:
-    return WorkflowConfig.model_json_schema()
-
-
-def _followed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" not in schema:
-        return schema
-    return {**_schema()["$defs"][schema["$ref"].rpartition("/")[2]], **schema}
+def _inlined(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """The same schema with each reference replaced by what it leads to."""
+    match node:
+        case {"$ref": str(reference), **rest}:
+            return _inlined({**definitions[reference.rpartition("/")[2]], **rest}, definitions)
+        case dict():
+            return {key: _inlined(value, definitions) for key, value in node.items()}
+        case list():
+            return [_inlined(entry, definitions) for entry in node]
+        case _:
+            return node
 
 
 def _words(form: Mapping[str, Any]) -> str:
     match form["type"]:
         case "string" if "enum" in form:
             return "one of " + ", ".join(form["enum"])
+        case "string" if form.get("pattern") == OWN_PATTERN:
+            return "a policy of your own as FILE.py:NAME"
         case "string":
             return _NAME if form.get("pattern") == NAME_PATTERN else "text"
         case "integer":
@@ -138,7 +149,7 @@ def _words(form: Mapping[str, Any]) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            kind = _followed(form["items"])
+            kind = form["items"]
             entries = "names" if kind.get("pattern") == NAME_PATTERN else _PLURALS[kind["type"]]
             return f"a list of {entries}" + (" with at least one entry" if form.get("minItems") else "")
         case _:

@@ -7,6 +7,7 @@ Times are seconds; a deadline is *remaining* time, because monotonic clocks do n
 
 from __future__ import annotations
 
+from rayflow.messages.accounts import Balance, Booking, Reservation, Reserve, Reserved, Settle, Spent
 from rayflow.messages.base import Ack, Failure, Payload
 from rayflow.messages.runs import (
     AgentCall,
@@ -24,6 +25,7 @@ from rayflow.messages.runs import (
     VoidAttempt,
     Voided,
 )
+from rayflow.messages.scaling import Demand, GetDemand, PoolDemand, PoolStatus, ScaleCapacity, Scaled
 from rayflow.messages.sessions import (
     Appended,
     AppendTurns,
@@ -66,7 +68,7 @@ AnyPayload = (
     JoinParts | Joined | SessionInfo | CreateSession | GetSession | GetHistory | History | DeleteSession |
     AppendTurns | Appended | Directory | Launch | Join | Welcome | Ready | Leave | EventBatch | FlushEvents | Ping
     | Pong | GetStatus | Status | Drain | Drained | Shutdown | Reconfigure | Reconfigured | Configure | GetLinks |
-    Links | VoidAttempt | Voided
+    Links | VoidAttempt | Voided | Reserve | Reserved | Settle | Spent | GetDemand | Demand | ScaleCapacity | Scaled
 )  # fmt: skip
 
 __all__ = [
@@ -77,10 +79,13 @@ __all__ = [
     "AnyPayload",
     "AppendTurns",
     "Appended",
+    "Balance",
+    "Booking",
     "CancelRun",
     "Configure",
     "CreateSession",
     "DeleteSession",
+    "Demand",
     "Directory",
     "Drain",
     "Drained",
@@ -88,6 +93,7 @@ __all__ = [
     "EventBatch",
     "Failure",
     "FlushEvents",
+    "GetDemand",
     "GetHistory",
     "GetLinks",
     "GetSession",
@@ -105,14 +111,23 @@ __all__ = [
     "Payload",
     "Ping",
     "Pong",
+    "PoolDemand",
+    "PoolStatus",
     "Progress",
     "Ready",
     "Reconfigure",
     "Reconfigured",
+    "Reservation",
+    "Reserve",
+    "Reserved",
     "RunRequest",
     "RunResult",
+    "ScaleCapacity",
+    "Scaled",
     "SessionInfo",
+    "Settle",
     "Shutdown",
+    "Spent",
     "Status",
     "Token",
     "TokenStream",

@@ -49,6 +49,11 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     attempt: int = 0
     """How often the system's client asked for this run before: it asks again when a router died."""
     metadata: dict[str, str] = {}
+    service_class: str = "interactive"
+    """interactive, tool or batch: who goes first where calls wait."""
+    user_tier: str = ""
+    urgency: str = ""
+    """Names in the `priority` section of the configuration."""
 
 
 class PartSummary(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,12 +65,15 @@ class PartSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     ttft_ms: float | None = None
     usage: Usage = Usage()
     error: str = ""
+    instead_of: str = ""
+    """The agent that this part was routed to, where its fallback agent has taken it over."""
 
 
 class RunResult(Payload, frozen=True, omit_defaults=True, tag=True):
     """The finished run. It exists only after the answer is durable in the session.
 
-    `streamed` is the agent whose tokens are the answer, or "" when the answer was joined from several parts.
+    `streamed` is the agent whose tokens are the answer, or the beginning of it where further agents added to it; ""
+    where none was streamed that way.
     """
 
     run_id: str
@@ -161,6 +169,10 @@ class AgentCall(Payload, frozen=True, omit_defaults=True, tag=True):
     instructions: str = ""
     system_prompt: str = ""
     """As in `RunRequest`."""
+    model: str = ""
+    """Entry of `models` to call instead of the agent's own."""
+    account: str = ""
+    """Fabric address that wants to be told (`Spent`) what was used where this call is cut short or fails, or ""."""
 
 
 class AgentReply(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -187,14 +199,23 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     role: str = ""
     duration_ms: float = 0.0
+    confidence: float = 0.0
+    """How sure the routing was that the message belongs to this agent."""
+    finish_reason: FinishReason = "stop"
+    late: bool = False
+    """It was not waited for."""
 
 
-class JoinParts(Payload, frozen=True, tag=True):
-    """Ask an aggregator for one answer out of several. Reply: `Joined`."""
+class JoinParts(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Ask an aggregator for one answer out of several. Reply: `Joined`.
+
+    `lead`: agent whose answer the client has been given already; the joined text begins with it.
+    """
 
     run_id: str
     question: str
     parts: list[Part]
+    lead: str = ""
 
 
 class Joined(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -204,3 +225,7 @@ class Joined(Payload, frozen=True, omit_defaults=True, tag=True):
     agents: list[str]
     """The agents whose text is in the answer."""
     metadata: dict[str, Any] = {}
+    lead: str = ""
+    """As in `JoinParts`."""
+    usage: Usage = Usage()
+    """Tokens that a judge model used."""

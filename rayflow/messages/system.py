@@ -6,6 +6,7 @@ import msgspec
 
 from rayflow.events import Event
 from rayflow.messages.base import Payload
+from rayflow.messages.scaling import PoolStatus
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -114,6 +115,7 @@ class Status(Payload, frozen=True, omit_defaults=True, tag=True):
     actors: list[ActorStatus]
     timeline: dict[str, float] = {}
     """Seconds from the start of the coordinator to each step of the start."""
+    pools: list[PoolStatus] = []
 
 
 class Drain(Payload, frozen=True, tag=True):

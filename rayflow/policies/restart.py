@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 RestartType = Literal["permanent", "transient", "temporary"]
@@ -23,13 +23,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """`retry_after_s`: how long a child stays parked until it gets one more chance."""
+    """`per_sibling`: so many more deaths are allowed for each further child of the group. `retry_after_s`: how long a
+    child stays parked until it gets one more chance."""
 
     intensity: int = 5
+    per_sibling: int = 0
     period_s: float = 30.0
     base_delay_s: float = 0.1
     max_delay_s: float = 2.0
     retry_after_s: float = 60.0
+
+    def of(self, size: int) -> RestartPolicy:
+        """The policy of a group of so many children."""
+        return replace(self, intensity=self.intensity + self.per_sibling * (size - 1), per_sibling=0)
 
 
 def wanted(restart: RestartType, reason: ExitReason) -> bool:

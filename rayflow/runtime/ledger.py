@@ -30,8 +30,9 @@ class Holder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Knowledge(msgspec.Struct, frozen=True, omit_defaults=True):
     """`configs`: configurations as JSON, by their number; `target`: the one that all children have or shall get.
-    `epochs`: highest epoch used, by address. `guests`: members that are no children. `retired` and `version` as in
-    `Directory`."""
+    `epochs`: highest epoch used, by address. `sizes`: replicas that agents should have, where they were scaled;
+    `spares`: addresses of those that are ready and not in the rotation. `guests`: members that are no children.
+    `retired` and `version` as in `Directory`."""
 
     target: int = 0
     configs: dict[int, bytes] = {}
@@ -41,6 +42,8 @@ class Knowledge(msgspec.Struct, frozen=True, omit_defaults=True):
     guests: list[Join] = []
     retired: list[str] = []
     version: int = 0
+    sizes: dict[str, int] = {}
+    spares: list[str] = []
 
 
 class Ledger:
@@ -65,6 +68,8 @@ class Ledger:
             guests=[msgspec.json.decode(value, type=Join) for _, value in _under("guest/", facts)],
             retired=msgspec.json.decode(facts["retired"], type=list[str]),
             version=msgspec.json.decode(facts["version"], type=int),
+            sizes={agent: msgspec.json.decode(value, type=int) for agent, value in _under("size/", facts)},
+            spares=[address for address, _ in _under("spare/", facts)],
         )
 
     def write(self, known: Knowledge) -> None:
@@ -92,6 +97,10 @@ def _facts(known: Knowledge) -> Iterator[tuple[str, bytes]]:
         yield f"epoch/{address}", encode(epoch)
     for holder in known.holders:
         yield f"holder/{holder.address}#{holder.epoch}", encode(holder)
+    for agent, size in known.sizes.items():
+        yield f"size/{agent}", encode(size)
+    for address in known.spares:
+        yield f"spare/{address}", b""
     for guest in known.guests:
         yield f"guest/{guest.entry.address}", encode(guest)
 

@@ -7,12 +7,15 @@ from rayflow.messages import AgentReply, PartSummary
 
 
 class PartState:
-    """One agent's part: from its dispatch to its reply or error. `attempt` counts from 1."""
+    """One agent's part: from its dispatch to its reply or error. `attempt` counts from 1. `agent` is who works on it:
+    another one than `routed_to` where that has failed. `degraded`: the reply is the configured message."""
 
-    __slots__ = ("agent", "attempt", "error", "queue_ms", "replica", "reply", "started")
+    __slots__ = ("agent", "attempt", "degraded", "error", "queue_ms", "replica", "reply", "routed_to", "started")
 
     def __init__(self, agent: str) -> None:
         self.agent = agent
+        self.routed_to = agent
+        self.degraded = False
         self.attempt = 1
         self.replica = ""
         self.started = 0.0
@@ -21,6 +24,8 @@ class PartState:
         self.error: ErrorInfo | None = None
 
     def summary(self) -> PartSummary:
+        instead_of = self.routed_to if self.agent != self.routed_to else ""
         if self.reply is None:
-            return PartSummary(self.agent, "error", error=self.error.slug if self.error else "")
-        return PartSummary(self.agent, "ok", self.reply.duration_ms, self.reply.ttft_ms, self.reply.usage)
+            return PartSummary(self.agent, "error", error=self.error.slug if self.error else "", instead_of=instead_of)
+        reply = self.reply
+        return PartSummary(self.agent, "ok", reply.duration_ms, reply.ttft_ms, reply.usage, instead_of=instead_of)

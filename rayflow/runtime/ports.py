@@ -6,7 +6,7 @@ puts the two together, and the type checker sees to it that they fit.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest
@@ -14,6 +14,8 @@ from rayflow.events import Event
 from rayflow.messages import (
     Appended,
     AppendTurns,
+    Balance,
+    Booking,
     CreateSession,
     DeleteSession,
     Directory,
@@ -22,6 +24,7 @@ from rayflow.messages import (
     History,
     LinkStats,
     Payload,
+    Reservation,
     SessionInfo,
 )
 
@@ -265,6 +268,26 @@ class SessionStore(Protocol):
     async def history(self, request: GetHistory) -> History: ...
 
     async def delete(self, request: DeleteSession) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Books(Protocol):
+    """Where the accounts actor keeps balances and open reservations. One writer: only that actor calls it. All methods
+    may wait for disk, and take effect in the order of their calls; a write returns when it is durable. They raise
+    `StorageError`, `StorageFull`, `Fenced`."""
+
+    async def open(self) -> None: ...
+
+    async def reservations(self) -> list[Reservation]:
+        """Those of runs that were not settled."""
+        ...
+
+    async def balances(self, names: Sequence[str]) -> list[Balance]:
+        """Of these accounts, where there are any."""
+        ...
+
+    async def write(self, booking: Booking) -> None: ...
 
     async def close(self) -> None: ...
 

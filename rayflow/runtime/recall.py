@@ -8,9 +8,11 @@ from collections.abc import Callable
 from rayflow.messages import Join
 from rayflow.runtime.configurations import Configurations
 from rayflow.runtime.ledger import Holder, Knowledge
-from rayflow.runtime.roster import roster
+from rayflow.runtime.roster import child_spec, roster
 from rayflow.runtime.supervision.child import Incarnation
+from rayflow.runtime.supervision.fleet import Fleet
 from rayflow.runtime.supervision.instructions import Instruction
+from rayflow.runtime.supervision.specs import ChildSpec
 from rayflow.runtime.supervision.supervisor import Supervisor
 
 
@@ -32,24 +34,29 @@ def holders(supervisor: Supervisor, find: Callable[[str, int], Join | None]) -> 
     ]
 
 
-def revive(known: Knowledge, configs: Configurations, now: float) -> tuple[Supervisor, list[Instruction]]:
-    """The supervisor that takes over from one that left this behind, and the first it wants done.
+def revive(known: Knowledge, configs: Configurations, now: float) -> tuple[Supervisor, Fleet, list[Instruction]]:
+    """The supervisor and the pools that take over from those that left this behind, and the first they want done.
 
     Every child that is on record is expected to live; one that the configuration asks for and that is not on record is
     started.
     """
-    specs = {
-        number: {spec.address: spec for spec in roster(config, number)} for number, config in configs.parsed.items()
-    }
-    wanted = {**{h.address: specs[h.generation][h.address] for h in known.holders}, **specs[configs.target]}
-    supervisor = Supervisor(sorted(wanted.values(), key=lambda spec: spec.group.phase), known.epochs)
+    staying = {holder.address for holder in known.holders if holder.state != "stopping"}
+    fleet = Fleet(configs, known.sizes, staying.difference(known.spares))
+
+    def spec(holder: Holder) -> ChildSpec:
+        return child_spec(configs.parsed[holder.generation], holder.address, holder.generation)
+
+    wanted = {holder.address: spec(holder) for holder in known.holders}
+    pools = fleet.pools(staying, wanted)
+    wanted.update({each.address: each for each in roster(configs.current, configs.target, pools)})
+    supervisor = Supervisor(sorted(wanted.values(), key=lambda each: each.group.phase), known.epochs)
     found: defaultdict[str, list[Holder]] = defaultdict(list)
     for holder in known.holders:
         found[holder.address].append(holder)
     todo: list[Instruction] = []
     for address, those in found.items():
-        incarnations = [Incarnation(specs[h.generation][address], h.epoch, h.state, now) for h in those]
+        incarnations = [Incarnation(spec(holder), holder.epoch, holder.state, now) for holder in those]
         todo += supervisor.adopt(address, incarnations, max(h.restarts for h in those), now)
     if known.stopping:
         todo += supervisor.shutdown(configs.current.processing.drain_s, now)
-    return supervisor, [*todo, *supervisor.start(now)]
+    return supervisor, fleet, [*todo, *supervisor.start(now)]

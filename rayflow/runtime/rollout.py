@@ -6,11 +6,11 @@ same actor, which need not be touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rayflow.config.schema import AgentConfig, WorkflowConfig
+from rayflow.config.schema import AgentConfig, ModelConfig, WorkflowConfig
 from rayflow.errors import ConfigurationError
 from rayflow.runtime.roster import roster
 from rayflow.runtime.supervision.specs import ChildSpec
@@ -18,10 +18,12 @@ from rayflow.runtime.supervision.specs import ChildSpec
 READS: Mapping[str, tuple[str, ...]] = {
     "eventlog": ("monitoring",),
     "session": ("session", "monitoring.event_log", "monitoring.log_level"),
-    "aggregator": ("aggregation", "monitoring.log_level"),
-    "agent": ("agents", "models", "streaming", "processing.request_timeout_s", "monitoring.log_level"),
+    "accounts": ("limits", "tenants", "processing.request_timeout_s", "monitoring.log_level"),
+    "aggregator": ("aggregation", "models", "monitoring.log_level"),
+    "agent": ("agents", "models", "resilience", "streaming", "processing.request_timeout_s", "monitoring.log_level"),
     "router": (
-        "agents", "routing", "processing.input_validation", "processing.min_length", "processing.max_length",
+        "agents", "models", "routing", "balancing", "admission", "priority", "limits", "tenants", "resilience",
+        "aggregation", "processing.input_validation", "processing.min_length", "processing.max_length",
         "processing.request_timeout_s", "processing.max_queue", "context", "session.shards", "monitoring.event_log",
         "monitoring.log_level",
     ),
@@ -35,8 +37,8 @@ FIXED = (
 """What only a restart can change: it names files."""
 
 LIVE = (
-    "description", "version", "security", "streaming.keepalive_s", "processing.ready_grace_s", "processing.drain_s",
-    "processing.routers", "processing.ingress",
+    "scaling", "description", "version", "security", "streaming.keepalive_s", "processing.ready_grace_s",
+    "processing.drain_s", "processing.routers", "processing.ingress",
 )  # fmt: skip
 """What no actor is built from: read by the processes that are told the new configuration (serve, ingress, clients), and
 by the roster."""
@@ -57,11 +59,17 @@ class Plan:
         return not (self.added or self.replaced or self.removed)
 
 
-def plan(running: Iterable[ChildSpec], configs: Mapping[int, WorkflowConfig], target: int) -> Plan:
+def plan(
+    running: Iterable[ChildSpec],
+    configs: Mapping[int, WorkflowConfig],
+    target: int,
+    pools: Mapping[str, Sequence[str]] | None = None,
+) -> Plan:
     """How to get from the children that there are to the configuration numbered `target`. Each child is compared by the
-    configuration that it was built from, so it does not matter how far an earlier rollout has come."""
+    configuration that it was built from, so it does not matter how far an earlier rollout has come. `pools`: as for
+    `roster`."""
     present = {spec.address: spec for spec in running}
-    future = roster(configs[target], target)
+    future = roster(configs[target], target, pools)
     added, replaced, kept = [], [], []
     for spec in future:
         before = present.get(spec.address)
@@ -81,9 +89,15 @@ def view(spec: ChildSpec, config: WorkflowConfig) -> list[Any]:
     agents = [_uncounted(agent) for agent in config.agents]
     models = config.models
     if spec.role == "agent":
-        agents = [agent for agent in agents if agent.name == spec.address.split("/")[1]]
-        models = [config.model(agent.model) for agent in agents]
-    config = config.model_copy(update={"agents": agents, "models": models})
+        agents = [_unplaced(agent) for agent in agents if agent.name == spec.address.split("/")[1]]
+        models = [config.model(name) for agent in agents for name in (agent.model, *agent.fallback_models)]
+    elif spec.role == "aggregator":
+        models = [config.model(judge)] if (judge := config.aggregation.judge_model) else []
+    elif spec.role == "router":
+        chooser = {config.routing.model} if config.routing.strategy == "llm" else set()
+        models = [m if m.name in chooser else _priced(m) for m in models if m.name in chooser or _price(m)]
+    tenants = [tenant.model_copy(update={"api_keys": []}) for tenant in config.tenants]  # those the ingress reads
+    config = config.model_copy(update={"agents": agents, "models": models, "tenants": tenants})
     return [part(config, path) for path in READS[spec.role]]
 
 
@@ -108,4 +122,23 @@ def part(config: WorkflowConfig, path: str) -> Any:
 
 
 def _uncounted(agent: AgentConfig) -> AgentConfig:
-    return agent.model_copy(update={"replicas": agent.replicas.model_copy(update={"min": 1, "max": 1})})
+    """Without what only the coordinator reads: how many replicas there are."""
+    replicas = agent.replicas.model_copy(update={"min": 1, "max": 1, "spares": 0})
+    return agent.model_copy(update={"replicas": replicas, "scaling": None})
+
+
+def _price(model: ModelConfig) -> float:
+    return model.price_prompt + model.price_completion
+
+
+def _priced(model: ModelConfig) -> ModelConfig:
+    """What a router knows of a model that it does not call."""
+    return ModelConfig(name=model.name, price_prompt=model.price_prompt, price_completion=model.price_completion)
+
+
+def _unplaced(agent: AgentConfig) -> AgentConfig:
+    """Without what only routers read: which messages come to it, and to which replica."""
+    blank = AgentConfig(name=agent.name)
+    others = ("capabilities", "delegation_rules", "description", "examples", "examples_file", "timeout_s",
+              "fallback_agent", "balancing")  # fmt: skip
+    return agent.model_copy(update={name: getattr(blank, name) for name in others})

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from rayflow.chat import Message, Usage
 from rayflow.errors import WorkflowError, to_info
 from rayflow.events import Event
-from rayflow.messages import AgentReply, Joined, Part, RunRequest, RunResult, Turn
+from rayflow.messages import AgentReply, Joined, RunRequest, RunResult, Turn
 from rayflow.messages.runs import PART_ATTEMPTS
 from rayflow.policies.routing import Decision
 from rayflow.runtime.part import PartState
@@ -49,6 +49,7 @@ class Run:
         "_stride",
         "decision",
         "joined",
+        "lead",
         "parts",
         "request",
         "seq",
@@ -67,6 +68,8 @@ class Run:
         self.decision: Decision | None = None
         self.parts: list[PartState] = []
         self.joined: Joined | None = None
+        self.lead: PartState | None = None
+        """Of several parts, the one whose tokens are the beginning of the answer."""
         self._context: dict[str, Any] = {
             "source": source,
             "run_id": request.run_id,
@@ -126,11 +129,11 @@ class Run:
             data={"attempt": part.attempt},
         )
 
-    @property
-    def streams_to(self) -> str:
-        """Who gets the tokens of the parts as they come; "" where nobody does."""
+    def tokens_to(self, part: PartState) -> str:
+        """Who gets the tokens of this part as they come; "" where nobody does."""
         request = self.request
-        return request.client if request.stream and (len(self.parts) == 1 or request.progress) else ""
+        shown = len(self.parts) == 1 or (part is self.lead if self.lead else request.progress)
+        return request.client if request.stream and shown else ""
 
     def attempt_number(self, part: PartState) -> int:
         """Number of the part's attempt among those of all routers that ever worked on this run."""
@@ -142,11 +145,38 @@ class Run:
             return self.seq + 1, 1
         return self._block - len(self.parts) + self.parts.index(part), self._stride
 
-    def part_retried(self, part: PartState, delay_s: float, isolated: bool, wall_us: int) -> Event:
-        """The part's replica died; another one is asked after `delay_s`."""
+    def part_retried(
+        self, part: PartState, error: WorkflowError, delay_s: float, isolated: bool, wall_us: int
+    ) -> Event:
+        """The part's replica died or its model failed; it is asked again after `delay_s`."""
         part.attempt += 1
         facts = {"attempt": part.attempt, "delay_s": round(delay_s, 3), "isolated": isolated}
-        return self.event("agent.retried", wall_us, agent=part.agent, replica=part.replica, data=facts)
+        return self.event(
+            "agent.retried", wall_us, agent=part.agent, replica=part.replica, error=error.slug, data=facts
+        )
+
+    def part_moved(self, part: PartState, agent: str, model: str, error: WorkflowError, wall_us: int) -> Event:
+        """What was asked has failed for good; this agent with this model is asked next."""
+        part.attempt += 1
+        event = self._fell_back(part, error, wall_us, {"attempt": part.attempt, "agent": agent, "model": model})
+        part.agent = agent
+        return event
+
+    def part_degraded(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
+        """Everything has failed; the configured message is the answer."""
+        part.degraded = True
+        return self._fell_back(part, error, wall_us, {"attempt": part.attempt, "degraded": True})
+
+    def _fell_back(self, part: PartState, error: WorkflowError, wall_us: int, facts: dict[str, Any]) -> Event:
+        return self.event(
+            "agent.fallback",
+            wall_us,
+            agent=part.agent,
+            replica=part.replica,
+            error=error.slug,
+            error_message=error.message,
+            data=facts,
+        )
 
     def quarantined(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
         """The message killed whoever worked on it: the dead letter."""
@@ -197,14 +227,6 @@ class Run:
             data={"attempt": part.attempt},
         )
 
-    def parts_to_join(self) -> list[Part]:
-        return [
-            Part(p.agent, p.reply.text, duration_ms=p.reply.duration_ms)
-            if p.reply
-            else Part(p.agent, error=p.error.message if p.error else "no answer")
-            for p in self.parts
-        ]
-
     def answered(self, joined: Joined | None = None) -> None:
         """All parts are in; `joined` where there were several."""
         self._move("answered")
@@ -222,8 +244,19 @@ class Run:
         )
 
     @property
+    def declined(self) -> str:
+        """The answer to a message that is nobody's; "" where somebody takes it."""
+        return self.decision.declined if self.decision else ""
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the answer is the configured message, because everybody has failed."""
+        return any(part.degraded for part in self.parts)
+
+    @property
     def usage(self) -> Usage:
-        return sum((part.reply.usage for part in self.parts if part.reply), Usage())
+        judged = self.joined.usage if self.joined else Usage()
+        return sum((part.reply.usage for part in self.parts if part.reply), judged)
 
     @property
     def ttft_ms(self) -> float | None:
@@ -239,6 +272,8 @@ class Run:
         """What goes into the session."""
         if self.joined is not None:
             return Message("assistant", self.joined.text)
+        if not self.parts:
+            return Message("assistant", self.declined)
         reply = self.parts[0].reply
         assert reply is not None, "answered() comes first"
         # Null content is for bare tool calls: endpoints refuse an assistant message that has neither.
@@ -250,25 +285,29 @@ class Run:
         self._move("finished")
         assert self.decision is not None, "routed() comes first"
         event = self._ended("ok", now, wall_us)
-        first = self.parts[0].reply
-        single = first if self.joined is None else None
+        single = self.parts[0].reply if len(self.parts) == 1 else None
         result = RunResult(
             run_id=self.request.run_id,
             session_id=self.request.session_id,
-            content=single.text if single else self.joined.text if self.joined else "",
+            content=single.text if single else self.joined.text if self.joined else self.declined,
             finish_reason=single.finish_reason if single else "stop",
             usage=self.usage,
             model=single.model if single else "",
-            agents=[self.parts[0].agent] if self.joined is None else self.joined.agents,
+            agents=self.joined.agents if self.joined else [part.agent for part in self.parts],
             tool_calls=single.tool_calls if single else [],
-            streamed=self.parts[0].agent if single else "",
+            streamed=self.parts[0].agent if single else self.joined.lead if self.joined else "",
             strategy=self.decision.strategy,
             confidence=self.decision.confidence,
             turn=turn,
             last_seq=self.seq,
             duration_ms=(now - self.started) * 1000,
             parts=[part.summary() for part in self.parts],
-            metadata={"routing": self.decision.reason, **(self.joined.metadata if self.joined else {})},
+            metadata={
+                "routing": self.decision.reason,
+                **({"declined": True} if self.declined else {}),
+                **({"degraded": True} if self.degraded else {}),
+                **(self.joined.metadata if self.joined else {}),
+            },
         )
         return result, event
 

@@ -1,4 +1,4 @@
-"""The file of a shard: its schema, and who may write it.
+"""A file with one owner: its schema, and who may write it.
 
 A store that was given up for dead may only have been frozen, and wake up while its successor works. No time-out can
 rule that out, so the file itself knows its owner: to open it is to take it over under the next epoch, and an owner
@@ -12,23 +12,32 @@ import sqlite3
 import time
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from rayflow.errors import Fenced, StorageError
 
-SCHEMA_VERSION = 2
 BUSY_S = 5.0
 """How long to wait for the transaction of somebody else, which can only be a predecessor."""
 
 
-class ShardFile:
+class Schema(NamedTuple):
+    """`what` is in the file, for messages; `sql`: the script in `sql/` that makes it, at any earlier version."""
+
+    what: str
+    sql: str
+    version: int
+
+
+class OwnedFile:
     """A connection that owns the file it opened, until somebody else opens it.
 
     Makes the folder and the tables where they are missing, and brings a file of an older schema up to date. Raises
     `StorageError`, `sqlite3.Error` or `OSError` where the file cannot be used.
     """
 
-    def __init__(self, path: Path, synchronous: str) -> None:
+    def __init__(self, path: Path, schema: Schema, synchronous: str) -> None:
         self._path = path
+        self._schema = schema
         path.parent.mkdir(parents=True, exist_ok=True)
         self.db = sqlite3.connect(
             path, timeout=BUSY_S, isolation_level=None, cached_statements=64, check_same_thread=False
@@ -48,8 +57,8 @@ class ShardFile:
         (epoch,) = self.db.execute("select epoch from ownership").fetchone()
         if epoch != self.epoch:
             raise Fenced(
-                f"session store {self._path} was taken over by its owner number {epoch} while number {self.epoch} did"
-                " not answer: this request wrote nothing, ask again",
+                f"{self._schema.what} {self._path} was taken over by its owner number {epoch} while number {self.epoch}"
+                " did not answer: this request wrote nothing, ask again",
                 path=str(self._path),
                 epoch=self.epoch,
                 owner=epoch,
@@ -74,13 +83,14 @@ class ShardFile:
 
     def _upgrade(self) -> None:
         (version,) = self.db.execute("pragma user_version").fetchone()
-        if version > SCHEMA_VERSION:
+        _, sql, newest = self._schema
+        if version > newest:
             raise StorageError(
-                f"{self._path} was written by a newer rayflow (schema {version}, this one knows {SCHEMA_VERSION}):"
+                f"{self._path} was written by a newer rayflow (schema {version}, this one knows {newest}):"
                 " upgrade rayflow",
                 path=str(self._path),
                 schema_version=version,
             )
-        if version < SCHEMA_VERSION:
-            schema = files("rayflow.stores").joinpath("sql/sqlite_schema.sql").read_text()
-            self.db.executescript(f"begin immediate; {schema} pragma user_version = {SCHEMA_VERSION}; commit")
+        if version < newest:
+            script = files("rayflow.stores").joinpath("sql", sql).read_text()
+            self.db.executescript(f"begin immediate; {script} pragma user_version = {newest}; commit")

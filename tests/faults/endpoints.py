@@ -91,7 +91,9 @@ class ProxyFault(Endpoint):
         scene.notes["damages"] = proxy.injected
 
 
-_BROKEN = {"model-failed", "model-incomplete"}
+_OPEN = "circuit-open"
+"""What a request is told while the endpoint is given a pause."""
+_BROKEN = {"model-failed", "model-incomplete", _OPEN}
 ENDPOINTS: tuple[Fault, ...] = (
     UpstreamFault(
         Trouble.RATE_LIMITED,
@@ -99,8 +101,10 @@ ENDPOINTS: tuple[Fault, ...] = (
         {"model-rate-limited"},
         budgeted=True,
     ),
-    UpstreamFault(Trouble.BROKEN, "500: told as such, without a storm of retries", {"model-failed"}, budgeted=True),
-    UpstreamFault(Trouble.STALL, "a silent endpoint is given up in time", {"model-timeout"}),
+    UpstreamFault(
+        Trouble.BROKEN, "500: told as such, without a storm of retries", {"model-failed", _OPEN}, budgeted=True
+    ),
+    UpstreamFault(Trouble.STALL, "a silent endpoint is given up in time", {"model-timeout", _OPEN}),
     UpstreamFault(Trouble.TRUNCATED, "a stream without finish reason is never complete", _BROKEN),
     UpstreamFault(Trouble.RESET, "a torn connection is never a complete answer", _BROKEN),
     ProxyFault(Damage.DELAY, "a slow network is no failure", set()),

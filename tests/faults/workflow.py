@@ -43,6 +43,9 @@ def write_workflow(file: Path, model_url: str, *, edition: int = 1, shards: int 
         },
         "processing": {"routers": 2, "ingress": 2},
         "session": {"shards": shards},
+        # As many actors as the harness counts, and an endpoint that is well again is asked again within a second.
+        "scaling": {"strategy": "manual"},
+        "resilience": {"breaker": {"open_s": 1.0, "max_open_s": 1.0}},
     }
     # JSON is YAML.
     new = file.with_suffix(".new")

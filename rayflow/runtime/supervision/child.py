@@ -71,6 +71,16 @@ class Child:
     def epoch(self) -> int:
         return self.current.epoch if self.current is not None else 0
 
+    @property
+    def removed(self) -> bool:
+        """Whether it is to be no more."""
+        return "removed" in (self.rest, self.fate)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it takes messages; while it is to be adopted, that is assumed."""
+        return self.current is not None and self.current.served and self.state in ("ready", "adopting")
+
     def incarnations(self) -> Iterator[Incarnation]:
         if self.current is not None:
             yield self.current

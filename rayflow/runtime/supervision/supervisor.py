@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rayflow.policies.restart import ExitReason, along, decide, wanted
 from rayflow.runtime.supervision.child import Child, Incarnation
@@ -56,9 +57,12 @@ class Supervisor:
         self.children[spec.address] = Child(spec)
         return self._follow(now)
 
-    def remove(self, address: str, now: float) -> list[Instruction]:
-        """Scale down: drain, stop, forget."""
-        self.children[address].fall("removed", now)
+    def remove(self, address: str, now: float, budget_s: float | None = None) -> list[Instruction]:
+        """Drain, stop, forget. `budget_s`: its shutdown budget, where that is not what its spec says."""
+        child = self.children[address]
+        if budget_s is not None:
+            child.spec = replace(child.spec, drain_s=budget_s)
+        child.fall("removed", now)
         return self._follow(now)
 
     def replace(self, spec: ChildSpec, now: float) -> list[Instruction]:
@@ -113,8 +117,9 @@ class Supervisor:
         for child in self.children.values():
             child.fate = None
             kills += self._dismiss_successor(child, now)
-            for old in child.leaving:
-                old.stop_by = min(old.stop_by, now + budget_s + KILL_GRACE_S)
+            for old in child.incarnations():
+                if old.state == "stopping":
+                    old.stop_by = min(old.stop_by, now + budget_s + KILL_GRACE_S)
             if child.current is None:
                 child.rest = "stopped"
         return [*kills, *self._follow(now)]
@@ -229,7 +234,16 @@ class Supervisor:
 
     @property
     def all_ready(self) -> bool:
-        return all(child.state in ("ready", "done") for child in self.children.values())
+        return all(child.state in ("ready", "done") for child in self.children.values() if not child.removed)
+
+    @property
+    def only_growing(self) -> bool:
+        """Whether those who are not ready have simply not come up yet, in a system that has been up."""
+        return not self._gated and all(
+            child.state in ("ready", "done", "booting", "joined", "starting") and not child.restarts
+            for child in self.children.values()
+            if not child.removed and child.state not in ("ready", "done")
+        )
 
     @property
     def all_stopped(self) -> bool:
@@ -256,15 +270,16 @@ class Supervisor:
         for sibling in along(child.spec.group.strategy, self._siblings(child.spec.group), child):
             if sibling is not child and sibling.spec.restart == "temporary":
                 sibling.fall("done", due)
-            elif sibling.fate != "removed":
+            elif not sibling.removed:
                 sibling.fall("parked" if parked else "waiting", due)
 
     def _verdict(self, child: Child, dead: Incarnation, now: float, rng: random.Random) -> float | None:
         """Seconds until the restart, or None to park. The deaths of a group are counted together."""
-        policy = child.spec.group.policy
+        policy = child.spec.group.policy.of(len(self._siblings(child.spec.group)))
         deaths = self._deaths.setdefault(child.spec.group.name, [])
         deaths.append(now)
-        del deaths[: -policy.intensity - 1]
+        while deaths[0] < now - policy.period_s:
+            deaths.pop(0)
         proven = dead.state == "ready" and now - dead.since > policy.period_s
         child.probation = child.probation and not proven
         return None if child.probation else decide(deaths, policy, now, rng)
@@ -381,7 +396,8 @@ class Supervisor:
             assert all(old.state == "stopping" for old in child.leaving), address
             assert child.fate is None or child.current is not None, f"{address} is down, and its fate still open"
             assert child.successor is None or child.state == "ready", f"{address} hands over what it does not hold"
-            assert len(self._deaths.get(child.spec.group.name, [])) <= child.spec.group.policy.intensity + 1
+        for deaths in self._deaths.values():
+            assert deaths == sorted(deaths), deaths
 
 
 def _overdue(incarnation: Incarnation, now: float) -> str:

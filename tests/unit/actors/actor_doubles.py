@@ -183,18 +183,17 @@ async def team(
 
 
 def bind_agent(team: Team, name: str, replica: int = 0, model: ModelClient | None = None) -> Agent:
-    """One more replica, or a new one in the place of one that died. `model`: its own, or the team's."""
+    """One more replica, or a new one in the place of one that died. `model`: its own, or the team's. Fallback models
+    are the team's of that name."""
     agent = team.config.agent(name)
     address = f"agent/{name}/{replica}"
     made = Agent(
         address,
         agent,
-        model or team.models[name],
-        team.config.model(agent.model).retries,
+        lambda entry: (model or team.models[name]) if entry == agent.model else team.models[entry],
         team.config.streaming,
         team.fabric,
         SYSTEM_CLOCK,
-        random.Random(1),
         team.config.processing.request_timeout_s,
     )
     team.fabric.bind(address, made.handlers)

@@ -1,9 +1,8 @@
-"""One replica: its prompt, its stream, its retries, its deadline."""
+"""One replica: its prompt, its stream, its models, its deadline."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -14,14 +13,12 @@ from rayflow.actors.agent import Agent, system_prompt
 from rayflow.chat import Message, ModelChunk, ModelParams, ModelReply, ModelRequest, ToolCallDelta, Usage
 from rayflow.clock import SYSTEM_CLOCK, Clock, ManualClock, deadline
 from rayflow.cluster.fabric.inprocess import InProcessFabric
-from rayflow.config.schema import AgentConfig, Retries, StreamingConfig
-from rayflow.errors import ModelError, ModelIncomplete, ModelRejected, Unavailable
+from rayflow.config.schema import AgentConfig, StreamingConfig
+from rayflow.errors import ConfigurationError, ModelError, ModelIncomplete, Unavailable
 from rayflow.messages import AgentCall, AgentReply, Token
 from rayflow.models.offline.model import OfflineModel
-from rayflow.policies.budget import FLOOR_PER_S, WINDOW_S
 from rayflow.runtime.ports import ModelClient
 
-RETRIES = Retries(max_attempts=3, base_delay_s=0.0, max_delay_s=0.0)
 EACH = StreamingConfig(flush_s=0.0, max_chars=1)
 
 Step = ModelChunk | Exception | asyncio.Event
@@ -83,9 +80,7 @@ def made(
     **agent: Any,
 ) -> Agent:
     config = AgentConfig.model_validate({"name": "a", **agent})
-    return Agent(
-        "agent/a/0", config, model, RETRIES, streaming, fabric or InProcessFabric(), clock, random.Random(1), 60.0
-    )
+    return Agent("agent/a/0", config, lambda _: model, streaming, fabric or InProcessFabric(), clock, 60.0)
 
 
 def call(text: str = "hello", **more: Any) -> AgentCall:
@@ -206,50 +201,50 @@ async def test_pieces_of_tool_calls_are_put_together() -> None:
     assert (reply.finish_reason, reply.usage) == ("tool_calls", Usage())
 
 
-async def test_a_failing_model_is_called_again_and_the_failure_is_not_seen() -> None:
+async def test_a_failing_model_is_called_once_for_a_call() -> None:
     model = HeldModel()
-    model.errors = [ModelError("busy"), ModelError("busy")]
-    assert (await ask(made(model), call())).text == "done"
-    assert len(model.requests) == 3
-
-
-async def test_a_model_that_keeps_failing_is_called_so_often_and_no_more() -> None:
-    model = HeldModel()
-    model.errors = [ModelError(f"busy {i}") for i in range(9)]
-    with pytest.raises(ModelError, match="busy 2"):
-        await ask(made(model), call())
-
-
-async def test_calls_that_all_fail_are_tried_again_within_a_budget_only() -> None:
-    model = HeldModel()
-    calls = 300
-    model.errors = [ModelError("down")] * (3 * calls)
-    agent = made(model)
-    for _ in range(calls):
-        with pytest.raises(ModelError):
-            await ask(agent, call())
-    allowed = 1.2 * calls + FLOOR_PER_S * WINDOW_S
-    assert calls < len(model.requests) <= allowed
-
-
-async def test_a_refusal_is_not_tried_again() -> None:
-    model = HeldModel()
-    model.errors = [ModelRejected("bad key")]
-    with pytest.raises(ModelRejected):
+    model.errors = [ModelError("busy")]
+    with pytest.raises(ModelError, match="busy"):
         await ask(made(model), call())
     assert len(model.requests) == 1
 
 
-async def test_a_stream_is_tried_again_before_its_first_token_and_never_after() -> None:
+async def test_a_fallback_model_is_built_when_it_is_first_called_and_closed_at_the_end() -> None:
+    models = {"offline": HeldModel("own"), "other": HeldModel("theirs")}
+    built: list[str] = []
+
+    def build(name: str) -> ModelClient:
+        built.append(name)
+        return models[name]
+
+    agent = Agent("agent/a/0", AgentConfig(name="a"), build, EACH, InProcessFabric(), SYSTEM_CLOCK, 60.0)
+    assert (await ask(agent, call())).text == "own"
+    assert built == ["offline"]
+    assert [(await ask(agent, call(model="other"))).text for _ in range(2)] == ["theirs", "theirs"]
+    assert built == ["offline", "other"]
+    await agent.stop()
+    assert all(model.closed for model in models.values())
+
+
+async def test_a_replica_that_cannot_build_its_own_model_does_not_start() -> None:
+    def build(name: str) -> ModelClient:
+        raise ConfigurationError(f"no key for {name}")
+
+    with pytest.raises(ConfigurationError, match="no key for offline"):
+        Agent("agent/a/0", AgentConfig(name="a"), build, EACH, InProcessFabric(), SYSTEM_CLOCK, 60.0)
+
+
+async def test_an_error_says_whether_anything_of_the_answer_has_gone_out() -> None:
     fabric = InProcessFabric()
     client = Heard(fabric)
-    model = ScriptedModel([ModelError("busy")], said("ok"))
-    assert (await ask(made(model, fabric), call(client="client/0"))).text == "ok"
-    model = ScriptedModel([ModelChunk(("half",)), ModelError("cut")], said("again"))
-    with pytest.raises(ModelError, match="cut"):
-        await ask(made(model, fabric), call(client="client/0"))
-    assert (model.calls, model.closed_streams) == (1, 1)
-    assert await client.some(2) == ["ok", "half"]
+    model = ScriptedModel([ModelError("busy")], [ModelChunk(("half",)), ModelError("cut")])
+    agent = made(model, fabric)
+    for partial in ("", "half"):
+        with pytest.raises(ModelError) as caught:
+            await ask(agent, call(client="client/0"))
+        assert caught.value.details.get("partial", "") == partial
+    assert model.closed_streams == 2
+    assert await client.some(1) == ["half"]
 
 
 async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:
@@ -258,23 +253,13 @@ async def test_a_stream_without_a_finish_reason_is_incomplete() -> None:
     assert caught.value.details["partial"] == "half"
 
 
-async def test_no_retry_is_begun_that_the_deadline_would_cut() -> None:
-    clock = ManualClock(100.0)
-
-    class Slow(HeldModel):
-        async def complete(self, request: ModelRequest) -> ModelReply:
-            clock.advance(0.9)
-            return await super().complete(request)
-
-    model = Slow()
-    model.errors = [ModelError("busy", retry_after_s=0.5), ModelError("busy")]
+async def test_a_model_gets_the_time_that_is_left_and_a_little_less() -> None:
+    model = HeldModel()
     token = deadline.set(101.0)
     try:
-        with pytest.raises(ModelError):
-            await ask(made(model, clock=clock), call())
+        await ask(made(model, clock=ManualClock(100.0)), call())
     finally:
         deadline.reset(token)
-    assert len(model.requests) == 1
     assert model.requests[0].deadline_s == pytest.approx(0.98)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from actor_doubles import PATIENCE_S, HeldModel, Team, bind_agent, config, hearing, settle, team
 
-from rayflow.actors import dispatch, persistence
+from rayflow.actors import delivery, trials
 from rayflow.actors.aggregator import Aggregator
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest
 from rayflow.config.schema import WorkflowConfig
@@ -87,9 +87,9 @@ async def fleet(replicas: int = 2, configuration: WorkflowConfig | None = None) 
 
 @pytest.fixture(autouse=True)
 def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "backoff_s", lambda attempt, rng: 0.0)
-    monkeypatch.setattr(persistence, "PAUSE_S", 0.0)
-    for module in (dispatch, quarantine):  # deaths here follow each other at once, and are incidents of their own
+    monkeypatch.setattr(trials, "pause_s", lambda attempt, policy, rng: 0.0)
+    monkeypatch.setattr(trials, "PAUSE_S", 0.0)
+    for module in (trials, quarantine):  # deaths here follow each other at once, and are incidents of their own
         monkeypatch.setattr(module, "ONE_INCIDENT_S", 0.0)
 
 
@@ -156,7 +156,7 @@ async def test_a_client_that_is_gone_has_seen_nothing() -> None:
 async def test_a_client_that_does_not_say_what_it_has_seen_may_have_seen_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "CLIENT_S", 0.01)
+    monkeypatch.setattr(delivery, "CLIENT_S", 0.01)
 
     async def silent(_: VoidAttempt) -> Voided:
         await asyncio.Event().wait()
@@ -171,7 +171,7 @@ async def test_a_client_that_does_not_say_what_it_has_seen_may_have_seen_somethi
 
 async def test_beyond_its_budget_an_agent_is_not_asked_again() -> None:
     async with fleet() as f:
-        f.team.router._dispatch._budgets["a"] = RetryBudget(share=0.0, floor_per_s=0.1)
+        f.team.router._dispatch._trials._budgets["a"] = RetryBudget(share=0.0, floor_per_s=0.1)
         f.merciful = True
         await f.team.run("deadly")
         f.merciful = False
@@ -181,7 +181,7 @@ async def test_beyond_its_budget_an_agent_is_not_asked_again() -> None:
 
 
 async def test_a_wait_that_the_deadline_does_not_allow_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "backoff_s", lambda attempt, rng: 1000.0)
+    monkeypatch.setattr(trials, "pause_s", lambda attempt, policy, rng: 1000.0)
     async with fleet() as f:
         with pytest.raises(PeerLost):
             await f.team.run("deadly")
@@ -201,8 +201,7 @@ async def test_a_draining_replica_is_passed_over_without_counting() -> None:
 
 
 async def test_an_agent_whose_only_replica_goes_on_draining_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "PATIENCE_S", 0.02)
-    monkeypatch.setattr(dispatch, "PAUSE_S", 0.0)
+    monkeypatch.setattr(trials, "PATIENCE_S", 0.02)
     async with fleet(replicas=1) as f:
         await bind_agent(f.team, "a", 0, Mortal(f, "agent/a/0")).drain(0)
         with pytest.raises(Unavailable, match="draining") as caught:

@@ -31,9 +31,9 @@ async def epochs(w: World) -> dict[str, int]:
 async def test_only_who_reads_what_changed_is_replaced() -> None:
     async with world() as w:
         await w.launch()
-        done = await w.reconfigure(changed(aggregation={"strategy": "best_response"}))
-        assert done == Reconfigured(replaced=["aggregator/0"])
-        assert await epochs(w) == {**dict.fromkeys(ALL, 1), "aggregator/0": 2}
+        done = await w.reconfigure(changed(streaming={"flush_s": 0.5}))
+        assert done == Reconfigured(replaced=["agent/a/0"])
+        assert await epochs(w) == {**dict.fromkeys(ALL, 1), "agent/a/0": 2}
         assert (await w.kinds(COORDINATOR))[-1] == "system.reconfigured"
 
 

@@ -21,9 +21,11 @@ from rayflow.events import Event
 from rayflow.messages import (
     ActorStatus,
     Configure,
+    Demand,
     Drained,
     Endpoint,
     EventBatch,
+    GetDemand,
     GetStatus,
     Join,
     Launch,
@@ -55,6 +57,7 @@ class Stub:
         return {
             Ping: lambda _: Pong(self.address, 1),
             EventBatch: lambda batch: self._world.events.extend(batch.events),
+            GetDemand: lambda question: self._world.answers[GetDemand](question),
         }
 
     async def start(self) -> None:
@@ -69,6 +72,7 @@ class Stub:
 
     async def drain(self, budget_s: float) -> list[str]:
         self._world.say("drain", self.address)
+        self._world.on_drain()
         return self._world.left.get(self.address, [])
 
     async def stop(self) -> None:
@@ -91,6 +95,9 @@ class World:
     """Actors whose `stop` never returns."""
     slow: dict[str, asyncio.Event] = field(default_factory=dict)
     """Actors that start only when the event is set."""
+    answers: dict[type[Payload], Handler] = field(default_factory=lambda: {GetDemand: lambda _: Demand([])})
+    """What actors say when they are asked."""
+    on_drain: Callable[[], None] = lambda: None
     living: set[Stub] = field(default_factory=set)
     """Actors that were built and not stopped."""
     record: MemoryRecord = field(default_factory=MemoryRecord)

@@ -48,4 +48,4 @@ async def test_the_run_has_the_context_of_its_request_and_no_other(
     client.script = script  # type: ignore[assignment]
     await http.post("/chat", json={"message": "hi"}, headers={"traceparent": TRACE})
     await http.post("/v1/chat/completions", json={"model": "team", "messages": [{"role": "user", "content": "hi"}]})
-    assert seen[0] == Context(TRACE)
+    assert seen[0] == Context(TRACE, priority=2)

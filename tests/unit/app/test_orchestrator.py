@@ -167,3 +167,15 @@ async def test_a_workflow_that_cannot_start_says_why_and_leaves_nothing(tmp_path
     (tmp_path / "state" / "sessions").unlink()
     async with team:
         assert (await team.process_chat("hello")).content
+
+
+async def test_capacity_is_scaled_by_a_factor_within_the_limits(tmp_path: Path) -> None:
+    agents = [{"name": "general", "replicas": {"min": 2, "max": 3}}, {"name": "billing"}]
+    config = workflow(tmp_path, agents=agents, routing={}, scaling={"strategy": "manual"})
+    async with Orchestrator(config, in_process=True) as team:
+        assert await team.scale_processing_capacity(1.5) == {"general": 3, "billing": 2}
+        assert await team.scale_processing_capacity(0.5, agent="billing") == {"billing": 1}
+        with pytest.raises(NotFound):
+            await team.scale_processing_capacity(2.0, agent="nobody")
+        with pytest.raises(ValueError, match="above 0"):
+            await team.scale_processing_capacity(0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import pytest
+from msgspec import structs
 
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import dump
@@ -29,6 +30,8 @@ KNOWN = Knowledge(
     guests=[Join(Endpoint("client/1", "unix:/c", 9), 18, "client", ready=True)],
     retired=["unix:/old"],
     version=77,
+    sizes={"a": 3},
+    spares=["agent/a/2"],
 )
 
 
@@ -63,7 +66,7 @@ def test_only_what_changed_is_written() -> None:
     ledger = Ledger(record)
     ledger.write(KNOWN)
     ledger.write(KNOWN)
-    after = Knowledge(2, KNOWN.configs, True, {"agent/a/0": 5}, KNOWN.holders[:1], KNOWN.guests, ["unix:/old"], 77)
+    after = structs.replace(KNOWN, epochs={"agent/a/0": 5}, holders=KNOWN.holders[:1])
     ledger.write(after)
     assert record.writes[1:] == [({"epoch/agent/a/0"}, {"holder/agent/a/0#5"})]
 
@@ -85,7 +88,7 @@ def test_a_supervisor_that_was_written_down_comes_back() -> None:
         before.joined(spec.address, 1, 0.0)
         before.ready(spec.address, 1, 0.0)
     known = Knowledge(1, {1: dump(CONFIG)}, epochs=before.epochs, holders=holders(before, lambda *_: None))
-    after, todo = revive(known, Configurations(known.configs, 1), 0.0)
+    after, _, todo = revive(known, Configurations(known.configs, 1), 0.0)
     assert todo == []
     assert {address: child.epoch for address, child in after.children.items()} == before.epochs
     assert {child.state for child in after.children.values()} == {"adopting"}
@@ -93,7 +96,7 @@ def test_a_supervisor_that_was_written_down_comes_back() -> None:
 
 
 def test_a_handover_and_a_shutdown_that_were_under_way_are_taken_up() -> None:
-    after, todo = revive(KNOWN, Configurations(KNOWN.configs, 2), 0.0)
+    after, _, todo = revive(KNOWN, Configurations(KNOWN.configs, 2), 0.0)
     assert after.stopping
     assert todo == [Kill("agent/a/0", 5), Stop("agent/a/0", 4, 30.0)]
 

@@ -134,10 +134,6 @@ def test_the_result_of_several_agents_is_what_was_joined() -> None:
         started(run, part)
     run.part_finished(run.parts[0], reply("One."), 4)
     run.part_failed(run.parts[1], ModelError("down"), 102.0, 5)
-    assert [(part.agent, part.text, part.error) for part in run.parts_to_join()] == [
-        ("a", "One.", ""),
-        ("b", "", "down"),
-    ]
     joined = Joined("One.", "merge", 0.5, ["a"], {"validation_rate": 0.5})
     run.answered(joined)
     assert run.aggregated(joined, 0.25, 6).duration_ms == 250
@@ -242,10 +238,37 @@ def test_attempts_of_a_part_are_numbered_across_all_askings() -> None:
     (part,) = run.parts
     assert run.attempt_number(part) == 2 * PART_ATTEMPTS + 1
     started(run, part)
-    retried = run.part_retried(part, 0.1234, False, 4)
-    assert (retried.replica, retried.data) == ("agent/a/0", {"attempt": 2, "delay_s": 0.123, "isolated": False})
+    retried = run.part_retried(part, PeerLost("gone"), 0.1234, False, 4)
+    assert (retried.replica, retried.error) == ("agent/a/0", "peer-lost")
+    assert retried.data == {"attempt": 2, "delay_s": 0.123, "isolated": False}
     assert run.attempt_number(part) == 2 * PART_ATTEMPTS + 2
     assert started(run, part).data == {"attempt": 2}
+
+
+def test_a_part_says_who_took_it_over_and_from_whom() -> None:
+    run = a_run()
+    routed(run, "a")
+    (part,) = run.parts
+    started(run, part)
+    moved = run.part_moved(part, "b", "large", ModelError("down"), 4)
+    assert (moved.kind, moved.agent, moved.replica, moved.error) == (
+        "agent.fallback", "a", "agent/a/0", "model-failed",
+    )  # fmt: skip
+    assert moved.data == {"attempt": 2, "agent": "b", "model": "large"}
+    assert (part.agent, part.attempt, part.summary().instead_of) == ("b", 2, "a")
+    assert not run.degraded
+
+
+def test_an_answer_that_is_only_a_message_says_so() -> None:
+    run = a_run()
+    routed(run, "a")
+    (part,) = run.parts
+    event = run.part_degraded(part, ModelError("down"), 4)
+    assert (event.kind, event.data) == ("agent.fallback", {"attempt": 1, "degraded": True})
+    run.part_finished(part, AgentReply("Sorry.", "stop", Usage(), "", 1.0), 5)
+    run.answered()
+    result, _ = run.finished(2, 101.0, 6)
+    assert (result.content, result.finish_reason, result.metadata["degraded"]) == ("Sorry.", "stop", True)
 
 
 def test_a_dead_letter_names_who_died() -> None:
@@ -272,4 +295,4 @@ def test_tokens_of_several_parts_go_only_to_who_can_tell_them_apart(
     request = RunRequest("run_1", "sess_1", [Message("user", "hi")], client="client/0", **facts)
     run = Run(request, "team", "router/0", 100.0)
     routed(run, *agents)
-    assert run.streams_to == client
+    assert run.tokens_to(run.parts[0]) == client

@@ -15,8 +15,7 @@ import pytest
 from rayflow.chat import Message
 from rayflow.errors import NotFound, StorageError, StorageFull
 from rayflow.messages import AppendTurns, GetHistory, GetSession, SessionInfo
-from rayflow.stores.sqlite import SqliteStore
-from rayflow.stores.sqlite_file import SCHEMA_VERSION
+from rayflow.stores.sqlite import SCHEMA, SqliteStore
 
 
 def turn(session: str = "s", text: str = "x", **more: Any) -> AppendTurns:
@@ -69,14 +68,14 @@ async def test_durability_is_as_configured(tmp_path: Path) -> None:
     for mode in ("FULL", "NORMAL"):
         store = SqliteStore(tmp_path / mode, mode)
         await store.open()
-        found.append(await store._submit(lambda db: db.execute("pragma synchronous").fetchone()[0]))
+        found.append(await store.submit(lambda db: db.execute("pragma synchronous").fetchone()[0]))
         await store.close()
     assert found == [2, 1]
 
 
 async def test_a_file_of_a_newer_schema_is_refused_and_not_touched(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "db") as db:
-        db.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
+        db.execute(f"pragma user_version = {SCHEMA.version + 1}")
     db.close()
     store = SqliteStore(tmp_path / "db")
     with pytest.raises(StorageError, match="newer rayflow"):
@@ -85,7 +84,7 @@ async def test_a_file_of_a_newer_schema_is_refused_and_not_touched(tmp_path: Pat
         await store.append(turn(), 1)
     await store.close()
     db = sqlite3.connect(tmp_path / "db")
-    assert db.execute("pragma user_version").fetchone() == (SCHEMA_VERSION + 1,)
+    assert db.execute("pragma user_version").fetchone() == (SCHEMA.version + 1,)
     assert db.execute("select count(*) from sqlite_schema").fetchone() == (0,)
     db.close()
 
@@ -115,9 +114,9 @@ async def test_reads_in_a_batch_whose_commit_fails_are_answered_all_the_same(tmp
 
     held = asyncio.Event()
     outcomes = await asyncio.gather(
-        store._submit(lambda db: _wait_for(held)),
+        store.submit(lambda db: _wait_for(held)),
         store.append(turn(), 2),
-        store._submit(fail),
+        store.submit(fail),
         store.get(GetSession("t", "s")),
         store.get(GetSession("t", "none")),
         _set_soon(held),

@@ -151,7 +151,7 @@ class Frozen:
 async def test_a_takeover_waits_for_the_transaction_under_way(owner: Opener, path: Path) -> None:
     frozen, successor = Frozen(), SqliteStore(path)
     async with owner() as zombie:
-        writing = asyncio.create_task(zombie._submit(frozen))
+        writing = asyncio.create_task(zombie.submit(frozen))
         await frozen.inside.wait()
         opening = asyncio.create_task(successor.open())
         await asyncio.sleep(0)
@@ -169,7 +169,7 @@ async def test_who_stays_frozen_inside_a_transaction_keeps_the_file(
     monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
     frozen = Frozen()
     async with owner() as zombie:
-        writing = asyncio.create_task(zombie._submit(frozen))
+        writing = asyncio.create_task(zombie.submit(frozen))
         await frozen.inside.wait()
         with pytest.raises(StorageError, match="locked"):
             await SqliteStore(path).open()
@@ -184,7 +184,7 @@ async def test_a_reader_is_refused_also_when_the_lock_cannot_be_had(owner: Opene
     """What cannot be written in one batch is read again by itself; a former owner must not be answered there either."""
     async with owner() as zombie:
         await zombie.append(turn("x"), 1)
-        await zombie._submit(lambda db: db.execute("pragma busy_timeout = 10").fetchone())
+        await zombie.submit(lambda db: db.execute("pragma busy_timeout = 10").fetchone())
         async with owner():
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("begin immediate")
