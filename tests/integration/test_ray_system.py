@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.served import served
+from support.served import Served, served
 
 from rayflow.app.orchestrator import Orchestrator
 from rayflow.app.state import owned
@@ -132,14 +132,24 @@ def test_a_joined_system_outlives_its_host_and_not_its_owner(head: psutil.Proces
         _, session = server.chat("My order number is 48213.")
         before = ours(head)
         assert len(before) == 8
-        next(p for p in server.family() if "rayflow.app.host" in " ".join(p.cmdline())).kill()
+        hosts(server)[0].kill()
         answer, _ = server.chat("What was my order number?", session)
         assert "48213" in answer
-        wait_until(lambda: any("rayflow.app.host" in " ".join(p.cmdline()) for p in server.family()))
+        wait_until(lambda: bool(hosts(server)))
         time.sleep(3)
         assert ours(head) == before, "the next host found them"
         server.kill()
         wait_until(lambda: not ours(head))
+
+
+def hosts(server: Served) -> list[psutil.Process]:
+    """The process that drives Ray for `rayflow serve`."""
+    found = []
+    for process in server.family():
+        with suppress(psutil.Error):  # it is ending
+            if "rayflow.app.host" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def ours(head: psutil.Process) -> set[int]:
