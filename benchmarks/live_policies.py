@@ -66,15 +66,15 @@ def endpoint(number: int, **options: float) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def served(workflow: dict[str, Any]) -> AsyncIterator[Client]:
-    """The workflow, served and answering. A workflow file is YAML, and JSON is YAML."""
+async def served(workflow: dict[str, Any], headers: dict[str, str] | None = None) -> AsyncIterator[Client]:
+    """The workflow, served and answering. A workflow file is YAML, and JSON is YAML. `headers`: of the first calls."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workflow.yaml"
         file.write_text(json.dumps(workflow))
         with process("serve", str(file), "--port", str(PORT), "--state", folder):
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                 client = Client(http, Path(folder))
-                await client.until_ready()
+                await client.until_ready(headers)
                 yield client
 
 
@@ -110,11 +110,11 @@ class Client:
     state: Path
     sent: list[Sent] = field(default_factory=list)
 
-    async def until_ready(self) -> None:
+    async def until_ready(self, headers: dict[str, str] | None = None) -> None:
         until = time.monotonic() + 60
         while time.monotonic() < until:
             try:
-                if (await self.ask("warm-up")).status == 200:
+                if (await self.ask("warm-up", headers=headers)).status == 200:
                     self.sent.clear()
                     return
             except aiohttp.ClientError:
@@ -276,7 +276,8 @@ async def capacity(client: Client, clients: int, seconds: float) -> float:
     async def loop() -> None:
         nonlocal done
         while time.monotonic() < until:
-            done += (await client.ask("capacity")).status == 200
+            answer = await client.ask("capacity")
+            done += answer.status == 200
 
     await asyncio.gather(*(loop() for _ in range(clients)))
     return done / seconds
@@ -311,7 +312,7 @@ async def tenants() -> Figures:
             ]
             keys = {name: {"authorization": f"Bearer {name}-key"} for name in ("loud", "quiet")}
             flow = workflow([url], agent, tenants=named, admission={"max_wait_s": 3.0})
-            async with served(flow) as client:
+            async with served(flow, keys["loud"]) as client:
                 loud, quiet = await asyncio.gather(
                     client.offer(600, 12, "loud", 1, keys["loud"]), client.offer(60, 12, "quiet", 2, keys["quiet"])
                 )

@@ -39,7 +39,7 @@ class EjectionConfig(Section):
 class BalancingConfig(Section):
     """Which replica of an agent takes a call. The strategies: docs/policies.md."""
 
-    strategy: Balancing | Own = "least_busy"
+    strategy: Balancing | Own = "fastest_response"
     """A strategy's name, or a policy of your own as FILE.py:NAME."""
     decay_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """fastest_response, prequal: time after which an observation counts only 1/e, and a replica that was slow is tried
