@@ -7,6 +7,8 @@ cancelled, and the run fails.
 Where the joined answer begins with that of the first agent (`policies.merging.leads`), that one is streamed meanwhile.
 What the client has read of it stands. So a leading part that was begun to be read is never late; when it fails, the
 run fails, as it does with one agent; and before anything of it was read, it may be left out like any other.
+
+Where all have failed, and one agent alone would have been answered for by `resilience.degraded_message`, so is the run.
 """
 
 from __future__ import annotations
@@ -23,11 +25,14 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import DeadlineExceeded, ExecutionError, Overloaded, PoisonMessage, Unavailable, WorkflowError
 from rayflow.events import Event
 from rayflow.messages import AgentReply, Joined, JoinParts, Part
+from rayflow.policies.fallback import leads_to
 from rayflow.policies.merging import leads
 from rayflow.runtime.part import PartState
 from rayflow.runtime.ports import Fabric
 
 AGGREGATOR = "aggregator/0"
+DEGRADED = "degraded"
+"""In the place of a strategy: nothing was joined."""
 
 
 class Answering:
@@ -45,6 +50,7 @@ class Answering:
         self._part_timeout_s = config.aggregation.part_timeout_s
         self._min_parts = config.aggregation.min_parts
         self._leads = leads(config.aggregation)
+        self._degraded_message = config.resilience.degraded_message
         self._roles = {agent.name: agent.role for agent in config.agents}
         self._ask = ask
         self._record = record
@@ -60,7 +66,13 @@ class Answering:
         run, request = work.run, work.request
         if self._leads and request.stream and request.client:
             run.lead = run.parts[0]
-        late = await _Gathering(self, work).gather()
+        gathering = _Gathering(self, work)
+        try:
+            late = await gathering.gather()
+        except WorkflowError:
+            if not (self._degraded_message and gathering.hopeless):
+                raise
+            return self._degraded(work)
         started = self._clock.now()
         question = JoinParts(
             request.run_id,
@@ -73,6 +85,12 @@ class Answering:
         )
         run.answered(joined)
         self._record(work, run.aggregated(joined, self._clock.now() - started, self._clock.wall_us()))
+        return joined
+
+    def _degraded(self, work: Work) -> Joined:
+        joined = Joined(self._degraded_message, DEGRADED, 0.0, [], {"degraded": True})
+        work.run.answered(joined)
+        self._record(work, work.run.aggregated(joined, 0.0, self._clock.wall_us()))
         return joined
 
     def _part(self, work: Work, part: PartState, late: bool) -> Part:
@@ -111,6 +129,12 @@ class _Gathering:
             return await self._watch()
         finally:
             await _cancel(self._tasks)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether every part has failed, in a way that a fallback is for, and the client has read nothing."""
+        errors = self._errors
+        return len(errors) == len(self._run.parts) and self._run.lead is None and all(map(leads_to, errors.values()))
 
     async def _watch(self) -> set[PartState]:
         patience_s, until = self._shell._part_timeout_s, None
