@@ -22,7 +22,15 @@ from rayflow.actors.persistence import persist
 from rayflow.actors.work import Work
 from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import DeadlineExceeded, ExecutionError, Overloaded, PoisonMessage, Unavailable, WorkflowError
+from rayflow.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    ExecutionError,
+    Overloaded,
+    PoisonMessage,
+    Unavailable,
+    WorkflowError,
+)
 from rayflow.events import Event
 from rayflow.messages import AgentReply, Joined, JoinParts, Part
 from rayflow.policies.fallback import leads_to
@@ -204,7 +212,7 @@ class _Gathering:
         reasons = "; ".join(f"{agent}: {why}" for agent, why in failed.items())
         so_far = f"{answered} of {len(parts)} agents answered, {self._need} must (aggregation.min_parts)"
         message = f"{so_far if answered else 'no agent answered'}: {reasons}"
-        for kind in (Overloaded, Unavailable, DeadlineExceeded):
+        for kind in (CircuitOpen, Overloaded, Unavailable, DeadlineExceeded):
             if len(errors) == len(failed) and all(isinstance(error, kind) for error in errors.values()):
                 waits = [error.retry_after_s for error in errors.values() if error.retry_after_s is not None]
                 return kind(message, failed=failed, **({"retry_after_s": max(waits)} if waits else {}))

@@ -15,8 +15,9 @@ from faults.upstream import Trouble
 LASTS_S = 3.0
 RECOVERY_S = 2.0
 SHARES = (0.3, 1.0)
-AMPLIFICATION = 1.2
+RETRY_SHARE = 0.2
 EXTRA_CALLS_PER_S = 10.0
+BUDGET_S = 10.0
 
 
 class Endpoint(Fault):
@@ -60,10 +61,14 @@ class UpstreamFault(Endpoint):
             upstream.share, upstream.trouble = share, self._trouble
             await self.last(injection)
             upstream.trouble = None
-            asked_for = sum(len(o.agents) for o in scene.load.operations[asked:])
+            operations = scene.load.operations
+            asked_for = sum(len(o.agents) for o in operations[asked:])
+            # The retry budget is one of the last ten seconds.
+            since = injection.until_s - BUDGET_S
+            recent = sum(len(o.agents) for o in operations if o.sent_s >= since)
             calls = upstream.calls.total() - called
             scene.say(f"{number + 1}/{scene.times} {self.name} {injection.victim}: {calls} calls for {asked_for}")
-            if self._budgeted and calls > AMPLIFICATION * asked_for + EXTRA_CALLS_PER_S * LASTS_S:
+            if self._budgeted and calls > asked_for + RETRY_SHARE * recent + EXTRA_CALLS_PER_S * BUDGET_S:
                 scene.problems.append(f"{calls} calls upstream for {asked_for} asked while {share:.0%} failed")
             await asyncio.sleep(RECOVERY_S)
 

@@ -27,7 +27,7 @@ from rayflow.chat import Message, ModelChunk, ModelRequest
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.schema import WorkflowConfig
-from rayflow.errors import ExecutionError, ModelRejected, Overloaded, PoisonMessage, RateLimited
+from rayflow.errors import CircuitOpen, ExecutionError, ModelRejected, Overloaded, PoisonMessage, RateLimited
 from rayflow.events import Event
 from rayflow.messages import AgentCall, AgentReply, RunRequest, RunResult, Token
 from rayflow.policies.routing import Decision
@@ -278,6 +278,14 @@ async def test_where_all_agents_are_overloaded_so_is_the_run() -> None:
         with pytest.raises(Overloaded, match="no agent answered: billing: full; support: slow down") as caught:
             await p.run()
         assert caught.value.retry_after_s == 7
+
+
+async def test_where_no_model_is_called_for_a_while_the_run_says_so() -> None:
+    async with panel("billing", "support") as p:
+        for model in p.models.values():
+            model.errors = [CircuitOpen("the model kept failing", retry_after_s=3)]
+        with pytest.raises(CircuitOpen):
+            await p.run()
 
 
 async def test_an_empty_answer_is_none() -> None:
