@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from rayflow.app import build
 from rayflow.app.client import SystemClient
+from rayflow.clock import SYSTEM_CLOCK
 from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.cluster.fabric.sockets import SocketFabric
 from rayflow.cluster.inprocess import InProcessBackend
@@ -185,12 +186,17 @@ def started(run_dir: Path) -> bool:
 
 
 async def attach(run_dir: Path, address: str, role: str, patience_s: float = 10.0) -> tuple[Attached, SystemClient]:
-    """Join a system that runs already, as `address`. Raises `Unavailable` where it does not answer in time."""
+    """Join a system that runs already, as `address`. Raises `Unavailable` where it does not answer in time.
+
+    Each attachment is an incarnation of its own, later ones with a higher epoch: where an earlier one listened may have
+    been declared dead, and is refused from then on.
+    """
     site = Site.of(run_dir)
-    fabric = site.fabric(address, os.getpid())
+    epoch = SYSTEM_CLOCK.wall_us()
+    fabric = site.fabric(address, epoch)
     await fabric.start()
     fabric.directory.put(site.coordinator)
-    member = Attached(fabric, address, role, os.getpid(), node=site.node, tcp=fabric.tcp)
+    member = Attached(fabric, address, role, epoch, node=site.node, tcp=fabric.tcp)
     fabric.on_lost(member.peer_lost)
     try:
         config = restore(await member.join(patience_s))
