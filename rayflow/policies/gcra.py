@@ -26,7 +26,8 @@ class Rate:
 
     def wait_s(self, timestamp: float, now: float) -> float:
         """Seconds until a request would be let through; 0 where it is now."""
-        return max(0.0, max(timestamp, now) + self.interval_s - now - self.burst * self.interval_s)
+        ahead_s = max(timestamp - now, 0.0)  # first the difference: adding to a large `now` would round it
+        return max(0.0, ahead_s + (1.0 - self.burst) * self.interval_s)
 
     def taken(self, timestamp: float, now: float) -> float:
         """The timestamp after a request that was let through."""

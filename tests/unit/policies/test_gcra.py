@@ -58,3 +58,10 @@ def test_the_wait_is_exact(timestamp: float, now: float, requests: int, burst: i
     if wait_s > 1e-3:
         assert rate.wait_s(timestamp, now + wait_s * 0.99) > 0
         assert rate.wait_s(timestamp, now + wait_s) == pytest.approx(0, abs=1e-6)
+
+
+@given(st.floats(0, 1e9), st.integers(1, 1000), st.floats(0.001, 86_400))
+def test_a_new_key_does_not_wait_whatever_the_clock_says(now: float, burst: int, window_s: float) -> None:
+    rate = Rate(burst, window_s, burst)
+    assert rate.wait_s(0.0, now) == 0.0
+    assert rate.wait_s(now, now) == 0.0
