@@ -13,21 +13,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from chat import process
 
 PORT = 8100
 ENDPOINT_PORT = 9400
@@ -38,30 +37,16 @@ Figures = dict[str, Any]
 # --- processes ---
 
 
-@contextmanager
-def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A child in a session of its own, which is gone when the context ends."""
-    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "rayflow", *command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield child
-    finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(40)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+def rayflow(*arguments: str) -> AbstractContextManager[Any]:
+    """The command as a child that is gone, with all of its own children, when the context ends."""
+    return process([sys.executable, "-m", "rayflow", *arguments], {})
 
 
 @contextmanager
 def endpoint(number: int, **options: float) -> Iterator[str]:
     """A model endpoint. `options`: those of `rayflow model serve`."""
     flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    with process("model", "serve", "--port", str(ENDPOINT_PORT + number), *flags):
+    with rayflow("model", "serve", "--port", str(ENDPOINT_PORT + number), *flags):
         yield f"http://127.0.0.1:{ENDPOINT_PORT + number}/v1"
 
 
@@ -71,7 +56,7 @@ async def served(workflow: dict[str, Any], headers: dict[str, str] | None = None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workflow.yaml"
         file.write_text(json.dumps(workflow))
-        with process("serve", str(file), "--port", str(PORT), "--state", folder):
+        with rayflow("serve", str(file), "--port", str(PORT), "--state", folder):
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                 client = Client(http, Path(folder))
                 await client.until_ready(headers)
@@ -224,13 +209,14 @@ async def step() -> Figures:
                 await asyncio.gather(client.offer(2, 25, seed=2), asyncio.sleep(25))
                 lost = sum(one.status != 200 for one in client.sent)
                 await asyncio.sleep(2)
-                first = "SELECT min(ts) - TIMESTAMP '1970-01-01' FROM events"  # noqa: F841
                 rows = events(
                     client,
                     "SELECT kind, replica, epoch_us(ts)/1e6 AS at, data FROM events WHERE kind IN"
                     " ('pool.scaled', 'agent.started') ORDER BY ts",
                 )
-                new = [r["at"] for r in rows if r["kind"] == "agent.started" and r["replica"] != "agent/helper/0"]
+                served_by = [(r["at"], r["replica"]) for r in rows if r["kind"] == "agent.started"]
+                before = {replica for when, replica in served_by if when < at}
+                new = [when for when, replica in served_by if when >= at and replica not in before]
                 ordered = [r["at"] for r in rows if r["kind"] == "pool.scaled" and r["at"] >= at]
                 found[f"spares {spares}"] = {
                     "ordered_after_s": round(ordered[0] - at, 2) if ordered else None,
@@ -339,18 +325,17 @@ async def budget() -> Figures:
 async def failing() -> Figures:
     """An endpoint that fails 100 % for 60 s sees at most 1.2 times the offered calls; the breaker opens, answers in at
     most 10 ms, lets one probe through, and closes after healing."""
-    offered, calls, probes = 0, 0, 0
-    fails = True
+    calls: list[float] = []
+    fails = False
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal calls
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = next(
                     (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
                 )
                 await reader.readexactly(length)
-                calls += 1
+                calls.append(time.monotonic())
                 if fails:
                     body, status = b'{"error":{"message":"injected","type":"server_error"}}', b"500 Error"
                 else:
@@ -370,27 +355,27 @@ async def failing() -> Figures:
 
     server = await asyncio.start_server(handle, "127.0.0.1", ENDPOINT_PORT)
     async with server:
-        fails = False
         flow = workflow([f"http://127.0.0.1:{ENDPOINT_PORT}/v1"], {"replicas": {"min": 2, "max": 2}},
                         resilience={"breaker": {"open_s": 2, "max_open_s": 5}})  # fmt: skip
         async with served(flow) as client:
             await client.offer(30, 3)
-            fails, calls = True, 0
+            calls.clear()
+            fails = True
             sent = await client.offer(30, 60)
-            during, offered = calls, len(sent)
+            during = list(calls)
             opened = [one for one in sent if one.slug == "circuit-open"]
+            first = min(one.at for one in opened)
             fails = False
             healed_at = time.monotonic()
             after: list[Sent] = []
             while time.monotonic() < healed_at + 20 and sum(one.status == 200 for one in after) < 50:
                 after += await client.offer(30, 1, seed=3)
-            probes = during - next((i for i, one in enumerate(sent) if one.slug == "circuit-open"), 0)
             good = next((one for one in after if one.status == 200), None)
             return {
-                "offered": offered,
-                "upstream_calls": during,
-                "calls_per_offered": round(during / offered, 3),
-                "calls_after_it_opened_about": probes,
+                "offered": len(sent),
+                "upstream_calls": len(during),
+                "calls_per_offered": round(len(during) / len(sent), 3),
+                "calls_since_it_opened": sum(at > first for at in during),
                 "open_answers": len(opened),
                 "open_p50_ms": round(1000 * quantile([one.latency_s for one in opened], 0.5), 2),
                 "open_p99_ms": round(1000 * quantile([one.latency_s for one in opened], 0.99), 2),

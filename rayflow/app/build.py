@@ -14,6 +14,7 @@ from rayflow.actors.outbox import Outbox
 from rayflow.app.logs import to_file
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import ModelConfig, WorkflowConfig
+from rayflow.config.sections.routing import PREPARED
 from rayflow.config.transfer import restore
 from rayflow.errors import ConfigurationError, WorkflowError
 from rayflow.runtime.ports import (
@@ -138,10 +139,14 @@ def _model(config: ModelConfig) -> ModelClient:
 
 
 def _router(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
-    from rayflow.actors.router import Router
-    from rayflow.app.learning import routing_means
+    from rayflow.actors.router import NO_MEANS, Router
 
-    outbox, means = _outbox(config, fabric), routing_means(config)
+    means = NO_MEANS
+    if config.routing.strategy in PREPARED:
+        from rayflow.app.learning import routing_means
+
+        means = routing_means(config)
+    outbox = _outbox(config, fabric)
     return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
@@ -18,10 +18,12 @@ from rayflow.config.explain import explain
 from rayflow.config.findings import Findings
 from rayflow.config.paths import located
 from rayflow.config.problem import Problem, invalid
-from rayflow.config.schema import WorkflowConfig
+from rayflow.config.schema import Section, WorkflowConfig
 from rayflow.config.substitution import substitute
 from rayflow.config.template import STARTER
 from rayflow.config.yaml import MAX_BYTES, parse
+
+S = TypeVar("S", bound=Section)
 
 DEFAULT_FILE = "rayflow.yaml"
 BUILT_IN = "built-in example"
@@ -33,13 +35,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), env: Mapping[str, str]
     Raises `ConfigurationError` with every problem; `details["problems"]` holds them as facts.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            source = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        hint = "`rayflow init` writes one to start from" if isinstance(error, FileNotFoundError) else ""
-        raise invalid([Problem("", "a readable workflow file", reason.lower(), hint, str(path))]) from None
+    source = contents(path, "a readable workflow file", "`rayflow init` writes one to start from")
     return load_text(source, str(path), overrides, env, base=path.parent)
 
 
@@ -59,7 +55,7 @@ def load_text(
     findings.include(document.problems)
     layered = [*layers.from_environment(env), *layers.from_flags(overrides, findings)]
     data = substitute(layers.apply(document.data, layered, findings), env, findings)
-    return _checked(located(data, base, findings), findings)
+    return checked(WorkflowConfig, located(data, base, findings), findings)
 
 
 def load_or_example(
@@ -77,12 +73,25 @@ def from_dict(data: Mapping[str, Any], base: Path = Path()) -> WorkflowConfig:
     Raises `ConfigurationError`.
     """
     findings = Findings(None)
-    return _checked(located(dict(data), base, findings), findings)
+    return checked(WorkflowConfig, located(dict(data), base, findings), findings)
 
 
-def _checked(data: object, findings: Findings) -> WorkflowConfig:
+def contents(path: Path, expected: str, hint: str = "") -> bytes:
+    """What is in a file of keys, up to where it is too large. `hint`: what to do where there is none. Raises
+    `ConfigurationError`."""
     try:
-        config = WorkflowConfig.model_validate(data)
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        missing = isinstance(error, FileNotFoundError)
+        raise invalid([Problem("", expected, reason.lower(), hint if missing else "", str(path))]) from None
+
+
+def checked(kind: type[S], data: object, findings: Findings) -> S:
+    """`data` as a section of this kind. Raises `ConfigurationError` with everything that was found."""
+    try:
+        config = kind.model_validate(data)
     except pydantic.ValidationError as error:
         explain(error, findings)
         raise invalid(findings.problems) from None

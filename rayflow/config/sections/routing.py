@@ -11,6 +11,10 @@ from rayflow.config.sections.base import Mismatch, Name, Own, ReferenceProblems,
 Routing = Literal["keyword", "capability", "intelligent", "semantic", "llm", "round_robin", "load_balanced"]
 
 
+PREPARED = frozenset({"intelligent", "semantic", "llm"})
+"""Strategies that need something before the first decision: to have learnt, or a model to ask."""
+
+
 class KeywordRule(Section):
     """Send a message to agents when it contains keywords.
 
