@@ -75,6 +75,7 @@ async def test_actors_have_readable_names_and_a_killed_one_is_replaced(tmp_path:
             await client.run(request("hello"))
 
             victim = (await actors(system))["agent/one/0"]
+            assert os.getpriority(os.PRIO_PROCESS, victim.pid) == os.getpriority(os.PRIO_PROCESS, 0)
             os.kill(victim.pid, signal.SIGKILL)
             async with asyncio.timeout(20):
                 while (now := (await actors(system))["agent/one/0"]).pid == victim.pid or now.state != "ready":
