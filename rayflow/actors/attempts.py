@@ -177,7 +177,7 @@ class Attempts:
 
 def _call(leg: Leg) -> AgentCall:
     run, request = leg.work.run, leg.work.request
-    start, step = run.token_numbers(leg.part)
+    start, step = leg.part.numbers = run.token_numbers(leg.part)
     return AgentCall(
         run_id=request.run_id,
         agent=leg.part.agent,
@@ -191,4 +191,5 @@ def _call(leg: Leg) -> AgentCall:
         system_prompt=request.system_prompt,
         model="" if leg.target.own else leg.target.model,
         account=leg.work.account,
+        followers=leg.work.followers.copy(),
     )

@@ -13,16 +13,22 @@ CLIENT_S = 1.0
 
 
 async def delivered(fabric: Fabric, work: Work, part: PartState, left_s: float) -> int | None:
-    """How many pieces of this part the client has; None where it does not say. Of the attempt that has failed it takes
-    no more."""
-    client = work.run.tokens_to(part)
-    if not client:
+    """How many pieces of this part its readers have; None where nobody says. Of the attempt that has failed the client
+    takes no more."""
+    if not work.run.tokens_to(part):
         return 0
-    void = VoidAttempt(work.request.run_id, part.agent, work.run.attempt_number(part))
-    try:
-        voided: Voided = await fabric.ask(client, void, min(CLIENT_S, left_s))
-    except (UnknownAddress, PeerLost):
-        return 0  # nobody is there who could have received anything
-    except DeadlineExceeded:
+    if work.followers:
         return None
-    return voided.delivered
+    voided = await void(fabric, work, part, left_s)
+    return None if voided is None else voided.delivered
+
+
+async def void(fabric: Fabric, work: Work, part: PartState, left_s: float) -> Voided | None:
+    """What the client has of this part. Where that is nothing, it takes no more of it. None: it does not say, or is not
+    there; what it was given may be read on from somewhere else."""
+    attempt = VoidAttempt(work.request.run_id, part.agent, work.run.attempt_number(part))
+    try:
+        voided: Voided = await fabric.ask(work.request.client, attempt, min(CLIENT_S, left_s))
+    except (UnknownAddress, PeerLost, DeadlineExceeded):
+        return None
+    return voided

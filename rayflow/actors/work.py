@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rayflow.chat import Message
-from rayflow.messages import RunRequest, RunResult
+from rayflow.events import Event
+from rayflow.messages import Follower, RunRequest, RunResult
 from rayflow.runtime.run import Run
 from rayflow.runtime.session import SessionSlot
 
@@ -24,6 +25,10 @@ class Work:
     """What the run is expected to use: its weight among tenants."""
     account: str = ""
     """Who wants to be told what a call had used that is cut short."""
+    shown: list[Event] = field(default_factory=list)
+    """Of a stream: the events that its readers see, as far as it has come."""
+    followers: list[Follower] = field(default_factory=list)
+    """Who reads along."""
 
     @property
     def request(self) -> RunRequest:

@@ -19,6 +19,7 @@ from rayflow.api.idempotency import run_of
 from rayflow.api.priority import priority_of
 from rayflow.api.responses import json_response
 from rayflow.api.runs import Runs
+from rayflow.api.turn_options import turn_options
 from rayflow.chat import Message
 from rayflow.errors import NotFound
 from rayflow.messages import RunRequest
@@ -42,6 +43,7 @@ class Chat:
             exchange, conversation_id=body.conversation_id, session_id=body.session_id
         )
         priority = priority_of(exchange, body.metadata or {}, client.config.priority)
+        options = turn_options(exchange, client.config.processing, body.multitask_strategy, body.on_disconnect)
         run = RunRequest(
             run_id=exchange.id,
             session_id=session_id,
@@ -55,6 +57,8 @@ class Chat:
             progress=bool(body.stream),
             new_session=new_session,
             repeatable=repeatable,
+            joins=options.joins,
+            multitask=options.multitask,
             channel="native",
             system_prompt=body.system_prompt_override or "",
             metadata=body.metadata or {},
@@ -64,6 +68,8 @@ class Chat:
         )
         timeout = timeout_s(exchange.headers)
         if body.stream:
-            return self.runs.stream(run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id))
-        result = await self.runs.complete(run, timeout, request)
+            return self.runs.stream(
+                run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id), outlives=options.outlives
+            )
+        result = await self.runs.complete(run, timeout, request, outlives=options.outlives)
         return json_response(chat_answer(result, self.catalogue.workflow))

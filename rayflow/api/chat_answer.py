@@ -9,7 +9,7 @@ import msgspec
 
 from rayflow.api import sse
 from rayflow.api.problems import problem
-from rayflow.api.runs import rest
+from rayflow.api.runs import kept, rest
 from rayflow.errors import WorkflowError
 from rayflow.events import Event
 from rayflow.messages import PartSummary, RunResult, Token
@@ -119,7 +119,8 @@ class ChatEncoder:
         }
         return b"".join(
             (
-                sse.event({"type": "token", "content": left, "node": node}, result.last_seq) if left else b"",
+                # The run's last event but one says that the answer is durable; the rest of it takes that number.
+                sse.event({"type": "token", "content": left, "node": node}, result.last_seq - 1) if left else b"",
                 sse.event({"type": "usage", "usage": usage}, result.last_seq),
                 sse.event({"type": "end"}),
                 sse.DONE,
@@ -133,7 +134,12 @@ class ChatEncoder:
         return AGGREGATOR
 
     def error(self, error: WorkflowError) -> bytes:
-        return sse.event({"type": "error", "error": problem(error, self._request_id)})
+        told = sse.event({"type": "error", "error": problem(error, self._request_id)})
+        if len(self._sent) == 1:
+            ((agent, texts),) = self._sent.items()
+            if left := kept("".join(texts), error):
+                return sse.event({"type": "token", "content": left, "node": agent}) + told
+        return told
 
 
 _TOLD = ("agent", "status", "strategy", "confidence", "model", "duration_ms", "queue_ms", "ttft_ms",

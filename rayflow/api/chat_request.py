@@ -25,6 +25,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     system_prompt_override: str | None = None
     metadata: Metadata | None = None
+    multitask_strategy: str | None = None
+    on_disconnect: str | None = None
 
     # Known parameters that nothing in this version implements: refused.
     profile_id: Any = None

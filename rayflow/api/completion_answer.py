@@ -12,7 +12,7 @@ import orjson
 
 from rayflow.api import sse
 from rayflow.api.problems import openai_error
-from rayflow.api.runs import rest
+from rayflow.api.runs import kept, rest
 from rayflow.chat import FinishReason, ToolCall, Usage
 from rayflow.errors import WorkflowError
 from rayflow.events import Event
@@ -124,7 +124,8 @@ class ChunkEncoder:
         return b"".join(pieces)
 
     def error(self, error: WorkflowError) -> bytes:
-        return b"data: " + openai_error(error) + b"\n\n"
+        left = kept("".join(self._sent), error)
+        return (self._text(left) if left else b"") + b"data: " + openai_error(error) + b"\n\n"
 
     def _open(self) -> bytes:
         self._opened = True

@@ -19,6 +19,7 @@ from rayflow.api.idempotency import run_of
 from rayflow.api.priority import priority_of
 from rayflow.api.responses import Encoded
 from rayflow.api.runs import Runs
+from rayflow.api.turn_options import turn_options
 from rayflow.messages import RunRequest
 
 
@@ -40,6 +41,8 @@ class ChatCompletions:
         prompt, messages = split(body.messages, raw["messages"], new_session)
         check_last_user_message(body.messages, client.config.processing)
         priority = priority_of(exchange, metadata, client.config.priority, body.service_tier)
+        strategy, on_disconnect = metadata.get("multitask_strategy"), metadata.get("on_disconnect")
+        options = turn_options(exchange, client.config.processing, strategy, on_disconnect, within="metadata.")
         run = RunRequest(
             run_id=exchange.id,
             session_id=session_id,
@@ -52,6 +55,8 @@ class ChatCompletions:
             stream=bool(body.stream),
             new_session=new_session,
             repeatable=repeatable,
+            joins=options.joins,
+            multitask=options.multitask,
             channel="chat",
             instructions=prompt,
             metadata=metadata,
@@ -64,6 +69,6 @@ class ChatCompletions:
         created_s = client.now_us() // 1_000_000
         if body.stream:
             encoder = ChunkEncoder(run.run_id, model, created_s, body.include_usage)
-            return self.runs.stream(run, timeout, encoder)
-        result = await self.runs.complete(run, timeout, request)
+            return self.runs.stream(run, timeout, encoder, outlives=options.outlives)
+        result = await self.runs.complete(run, timeout, request, outlives=options.outlives)
         return Encoded(completion(result, model, created_s))

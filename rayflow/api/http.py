@@ -29,10 +29,12 @@ from rayflow.api.decode import fault
 from rayflow.api.docs_page import docs_page
 from rayflow.api.edge import Edge
 from rayflow.api.metrics import Metrics
-from rayflow.api.openapi import DocumentedApi, answers, no_content, request_body
+from rayflow.api.openapi import DocumentedApi, answers, events, request_body
 from rayflow.api.problems import MethodNotAllowed
+from rayflow.api.run_routes import RunRoutes, RunStatus
 from rayflow.api.runs import Runs
-from rayflow.api.sessions import Session, SessionHistory, SessionRequest, Sessions
+from rayflow.api.session_routes import add_session_routes
+from rayflow.api.sessions import Sessions
 from rayflow.api.system import State, System
 from rayflow.app.client import SystemClient
 from rayflow.errors import NotFound
@@ -61,7 +63,9 @@ def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIA
     )
     api.keyed = bool(keys)
     _add_openai_routes(api, completions, System(client, catalogue, metrics))
-    _add_native_routes(api, chat, Sessions(client))
+    _add_chat_route(api, chat)
+    add_session_routes(api, Sessions(client))
+    _add_run_routes(api, RunRoutes(runs, catalogue.workflow))
     _add_system_routes(api, System(client, catalogue, metrics))
     return Edge(api, {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}, keys, metrics)
 
@@ -92,7 +96,7 @@ def _add_openai_routes(api: FastAPI, completions: ChatCompletions, system: Syste
     )
 
 
-def _add_native_routes(api: FastAPI, chat: Chat, sessions: Sessions) -> None:
+def _add_chat_route(api: FastAPI, chat: Chat) -> None:
     api.add_api_route(
         CHAT,
         chat.send,
@@ -102,38 +106,22 @@ def _add_native_routes(api: FastAPI, chat: Chat, sessions: Sessions) -> None:
         responses=answers(200, "The answer.", ChatAnswer, stream=True),
         response_class=Response,
     )
+
+
+def _add_run_routes(api: FastAPI, runs: RunRoutes) -> None:
     api.add_api_route(
-        "/sessions",
-        sessions.create,
+        "/runs/{run_id}/cancel",
+        runs.cancel,
         methods=["POST"],
-        status_code=201,
-        summary="Make a session",
-        openapi_extra=request_body(SessionRequest, required=False),
-        responses=answers(201, "The new session.", Session),
-        response_class=Response,
-    )
-    # Session ids may hold slashes, so the longer path comes first.
-    api.add_api_route(
-        "/sessions/{session_id:path}/history",
-        sessions.history,
-        summary="The turns of a session, oldest first",
-        responses=answers(200, "A page of turns.", SessionHistory),
+        summary="Stop a run; what was shown of its answer stays in its session",
+        responses=answers(200, "It has ended.", RunStatus),
         response_class=Response,
     )
     api.add_api_route(
-        "/sessions/{session_id:path}",
-        sessions.get,
-        summary="One session",
-        responses=answers(200, "The session.", Session),
-        response_class=Response,
-    )
-    api.add_api_route(
-        "/sessions/{session_id:path}",
-        sessions.delete,
-        methods=["DELETE"],
-        status_code=204,
-        summary="Delete a session and all its turns",
-        responses=no_content("It is gone."),
+        "/runs/{run_id}/events",
+        runs.events,
+        summary="The events of a streamed run, from the first one or after Last-Event-ID",
+        responses=events("As POST /chat streams them."),
         response_class=Response,
     )
 

@@ -53,6 +53,10 @@ class Metrics:
         tokens = Counter("rayflow_tokens", "Tokens of runs, as the models counted them.", ["kind"], registry=registry)
         self._prompt_tokens = tokens.labels("prompt")
         self._completion_tokens = tokens.labels("completion")
+        contexts = Counter(
+            "rayflow_context_cache", "Runs by whether their context was in memory.", ["outcome"], registry=registry
+        )
+        self._contexts = {False: contexts.labels("hit"), True: contexts.labels("miss")}
         self._in_flight = Gauge("rayflow_runs_in_flight", "Runs that are not finished.", registry=registry)
         self._status = {status: self._executions.labels(workflow, status) for status in ("ok", "error", "cancelled")}
         self._by_answer: dict[tuple[str, int], Counter] = {}
@@ -100,6 +104,8 @@ class RunMeter:
     def finished(self, result: RunResult) -> None:
         self._metrics._prompt_tokens.inc(result.usage.prompt_tokens)
         self._metrics._completion_tokens.inc(result.usage.completion_tokens)
+        if result.context_read is not None:
+            self._metrics._contexts[result.context_read].inc()
 
     def failed(self, error: BaseException) -> None:
         """The run ended with an error that is answered within the block."""

@@ -12,7 +12,16 @@ from rayflow.api.chat_answer import ChatAnswer
 from rayflow.api.chat_request import ChatRequest
 from rayflow.api.completion_answer import ChatCompletion
 from rayflow.api.completion_request import ChatCompletionRequest
-from rayflow.api.sessions import Session, SessionHistory, SessionRequest
+from rayflow.api.run_routes import RunStatus
+from rayflow.api.session_shapes import (
+    Erasure,
+    ForkRequest,
+    Session,
+    SessionChange,
+    SessionHistory,
+    SessionPage,
+    SessionRequest,
+)
 from rayflow.api.system import State
 
 Schema = dict[str, Any]
@@ -44,8 +53,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 SHOWN = (
-    ChatCompletionRequest, ChatCompletion, ChatRequest, ChatAnswer, SessionRequest, Session, SessionHistory,
-    Model, ModelList, OpenAIError, Problem, State,
+    ChatCompletionRequest, ChatCompletion, ChatRequest, ChatAnswer, SessionRequest, SessionChange, ForkRequest,
+    Session, SessionPage, SessionHistory, Erasure,
+    RunStatus, Model, ModelList, OpenAIError, Problem, State,
 )  # fmt: skip
 _REF = "#/components/schemas/{name}"
 _SECURITY = {
@@ -85,6 +95,12 @@ def answers(
     if stream:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     return {status: {"description": about, "content": content}, **_errors(openai)}
+
+
+def events(about: str) -> Responses:
+    """`responses` of a route that only streams."""
+    content: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {200: {"description": about, "content": content}, **_errors(openai=False)}
 
 
 def no_content(about: str) -> Responses:

@@ -1,4 +1,4 @@
-"""Runs on behalf of HTTP clients: measured, cancelled with the client, and streamed through an encoder.
+"""Runs on behalf of HTTP clients: measured, cancelled with the client (or not), and streamed through an encoder.
 
 A run is one sequence of events; each wire format is an encoder of it. The driver here knows no format,
 the encoders know no sockets.
@@ -6,17 +6,19 @@ the encoders know no sockets.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rayflow.api.guard import ClientGuard
+from rayflow.api.guard import GONE, ClientGuard
 from rayflow.api.metrics import Metrics, RunMeter
-from rayflow.api.problems import explained
+from rayflow.api.problems import ClientGone, explained
 from rayflow.api.sse import EventStream
 from rayflow.app.client import SystemClient
 from rayflow.app.inbox import StreamItem
@@ -37,7 +39,7 @@ class Encoder(Protocol):
         ...
 
     def error(self, error: WorkflowError) -> bytes:
-        """The run failed after the stream began; nothing follows."""
+        """The run failed after the stream began: what is kept of its answer, and the error. Nothing follows."""
         ...
 
 
@@ -48,49 +50,77 @@ def rest(sent: str, content: str) -> str:
     return content[len(sent) :]
 
 
+def kept(sent: str, error: WorkflowError) -> str:
+    """What the client has not got yet of the part of the answer that stays in the session."""
+    partial = str(error.details.get("partial", ""))
+    return partial[len(sent) :] if sent and partial.startswith(sent) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """Starts runs and counts them."""
 
     client: SystemClient
     metrics: Metrics
+    uncounted: Metrics = field(default_factory=partial(Metrics, ""))
+    """For reading runs along: they are counted where they were asked for."""
 
-    async def complete(self, run: RunRequest, timeout_s: float | None, request: Request) -> RunResult:
-        """The whole answer. Raises any `WorkflowError`; `ClientGone` when the client left before."""
+    async def complete(
+        self, run: RunRequest, timeout_s: float | None, request: Request, *, outlives: bool = False
+    ) -> RunResult:
+        """The whole answer. Raises any `WorkflowError`; `ClientGone` when the client left before. `outlives`: then the
+        run goes on."""
         with ClientGuard(request.receive), self.metrics.run() as meter:
-            result = await self.client.run(run, timeout_s)
+            result = await self.client.run(run, timeout_s, outlives=outlives)
             meter.finished(result)
             return result
 
-    def stream(self, run: RunRequest, timeout_s: float | None, encoder: Encoder) -> RunStream:
-        return RunStream(self, run, timeout_s, encoder)
+    def stream(
+        self, run: RunRequest, timeout_s: float | None, encoder: Encoder, *, outlives: bool = False
+    ) -> RunStream:
+        start = partial(self.client.batches, run, timeout_s, outlives=outlives)
+        return RunStream(self.client.config.streaming.keepalive_s, run.run_id, start, encoder, self.metrics)
+
+    def follow(self, run_id: str, tenant: str, session_id: str, encoder: Encoder) -> RunStream:
+        """A run that was asked for before. Its client may come and go."""
+        start = partial(self.client.follow, run_id, tenant, session_id)
+        return RunStream(self.client.config.streaming.keepalive_s, run_id, start, encoder, self.uncounted)
 
 
 class RunStream(Response):
-    """A response that starts its run when it is sent. The result is only told when the answer is durable, so a stream
-    that ends in good order was kept; one that fails half way ends with the format's error event."""
+    """A response that starts its run when it is sent, by calling `batches`. The result is only told when the answer is
+    durable, so a stream that ends in good order was kept; one that fails half way ends with the format's error
+    event."""
 
-    def __init__(self, runs: Runs, run: RunRequest, timeout_s: float | None, encoder: Encoder) -> None:
-        self._runs = runs
-        self._run = run
-        self._timeout_s = timeout_s
+    def __init__(
+        self,
+        keepalive_s: float,
+        run_id: str,
+        batches: Callable[[], AsyncGenerator[list[StreamItem], None]],
+        encoder: Encoder,
+        metrics: Metrics,
+    ) -> None:
+        self.background = None
+        self._keepalive_s = keepalive_s
+        self._run_id = run_id
+        self._batches = batches
         self._encoder = encoder
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        keepalive_s = self._runs.client.config.streaming.keepalive_s
-        with ClientGuard(receive) as guard, self._runs.metrics.run() as meter:
-            async with EventStream(send, keepalive_s, guard.drop) as out:
+        with ClientGuard(receive) as guard, self._metrics.run() as meter:
+            async with EventStream(send, self._keepalive_s, guard.drop, scope.get(GONE, _present)) as out:
                 try:
                     await self._forward(out, meter)
                 except Exception as error:
-                    if not out.started:
+                    if not out.started or isinstance(error, ClientGone):
                         raise
                     meter.failed(error)
-                    await out.end(self._encoder.error(explained(error, self._run.run_id)))
+                    await out.end(self._encoder.error(explained(error, self._run_id)))
 
     async def _forward(self, out: EventStream, meter: RunMeter) -> None:
         """What comes together is written together: a write costs more than a token."""
-        async with aclosing(self._runs.client.batches(self._run, self._timeout_s)) as batches:
+        async with aclosing(self._batches()) as batches:
             async for batch in batches:
                 events = b"".join([self._encode(item, meter) for item in batch])
                 if isinstance(batch[-1], RunResult):
@@ -107,3 +137,7 @@ class RunStream(Response):
         meter.token()
         meter.finished(item)
         return self._encoder.result(item)
+
+
+def _present() -> bool:
+    return False

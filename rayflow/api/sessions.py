@@ -1,10 +1,9 @@
-"""Sessions over HTTP: make, look at, read back, delete."""
+"""Sessions over HTTP. A request sees the sessions of its tenant; those of others do not exist for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -17,53 +16,37 @@ from rayflow.api.decode import convert
 from rayflow.api.exchange import Exchange
 from rayflow.api.headers import safe_id
 from rayflow.api.responses import json_response
+from rayflow.api.session_shapes import (
+    Erasure,
+    ForkRequest,
+    SessionChange,
+    SessionHistory,
+    SessionPage,
+    SessionRequest,
+    cursor_of,
+    position_of,
+    session_of,
+    turn_of,
+)
 from rayflow.app.client import SystemClient
-from rayflow.chat import ToolCall
+from rayflow.app.shards import position
 from rayflow.ids import new_session_id
-from rayflow.messages import CreateSession, DeleteSession, GetHistory, GetSession, SessionInfo, Turn
+from rayflow.messages import (
+    CloseSession,
+    CreateSession,
+    DeleteSession,
+    ForkSession,
+    GetHistory,
+    GetSession,
+    ListSessions,
+    SessionInfo,
+    UpdateSession,
+)
 
 MAX_PAGE = 1000
 
-
-class SessionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a new session is given; an id is made where none is."""
-
-    session_id: str | None = None
-    user_id: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class Session(msgspec.Struct, frozen=True):
-    """A conversation. Times are UTC (RFC 3339); `turns` counts the messages kept."""
-
-    session_id: str
-    user_id: str
-    created_at: str
-    updated_at: str
-    turns: int
-    metadata: dict[str, Any]
-
-
-class SessionTurn(msgspec.Struct, frozen=True):
-    """One message of a conversation. `seq` counts from 1."""
-
-    seq: int
-    role: str
-    content: str | list[dict[str, Any]] | None
-    tool_calls: list[ToolCall] | None
-    tool_call_id: str | None
-    run_id: str
-    agent: str
-    status: str
-    created_at: str
-
-
-class SessionHistory(msgspec.Struct, frozen=True):
-    """A page of turns, oldest first. `next_after`: what to give as `after` for the next page; null at the end."""
-
-    session: Session
-    turns: list[SessionTurn]
-    next_after: int | None
+T = TypeVar("T", bound=msgspec.Struct)
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most of them to return.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,68 +54,76 @@ class Sessions:
     client: SystemClient
 
     async def create(self, request: Request) -> Response:
-        exchange = Exchange.of(request)
-        limits = self.client.config.security
-        raw = await read_json(exchange.headers, request.receive, limits) if has_body(exchange.headers) else {}
-        body = convert(raw, SessionRequest)
+        body = await self._body(request, SessionRequest)
         session_id = new_session_id() if body.session_id is None else safe_id(body.session_id, "session_id")
         user_id = "" if body.user_id is None else safe_id(body.user_id, "user_id")
-        info = await self.client.session(CreateSession(exchange.tenant, session_id, user_id, body.metadata or {}))
-        exchange.session_id = session_id
-        return json_response(
-            _session(info), [(b"location", f"/sessions/{quote(session_id, safe='')}".encode())], status=201
-        )
+        make = CreateSession(_tenant(request), session_id, user_id, body.metadata or {}, body.title or "")
+        return _made(request, await self.client.session(make))
+
+    async def list(
+        self,
+        request: Request,
+        user_id: Annotated[str, Query(description="Only those of this user.")] = "",
+        limit: Limit = 100,
+        cursor: Annotated[str, Query(description="Where the last page said that the next one begins.")] = "",
+    ) -> Response:
+        user_id = user_id and safe_id(user_id, "user_id")
+        after = position_of(cursor) if cursor else None
+        found = (await self.client.shards.list(ListSessions(_tenant(request), user_id, limit, after))).sessions
+        more = cursor_of(position(found[-1])) if len(found) == limit else None
+        return json_response(SessionPage([session_of(info) for info in found], more))
 
     async def get(self, request: Request, session_id: str) -> Response:
-        info = await self.client.session(GetSession(_tenant(request), safe_id(session_id, "session_id")))
-        return json_response(_session(info))
+        return json_response(session_of(await self.client.session(GetSession(*_key(request, session_id)))))
+
+    async def update(self, request: Request, session_id: str) -> Response:
+        body = await self._body(request, SessionChange)
+        change = UpdateSession(*_key(request, session_id), body.title, body.metadata or {}, body.version or 0)
+        return json_response(session_of(await self.client.session(change)))
 
     async def history(
         self,
         request: Request,
         session_id: str,
-        after: Annotated[int, Query(ge=0, description="Leave out turns up to this `seq`.")] = 0,
-        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most turns to return.")] = 100,
+        after: Annotated[int, Query(ge=0, lt=2**63, description="Leave out turns up to this `seq`.")] = 0,
+        limit: Limit = 100,
     ) -> Response:
-        ask = GetHistory(_tenant(request), safe_id(session_id, "session_id"), after, limit)
-        page = await self.client.session(ask)
+        page = await self.client.session(GetHistory(*_key(request, session_id), after, limit))
         last = page.turns[-1].seq if len(page.turns) == limit else None
-        return json_response(SessionHistory(_session(page.info), [_turn(turn) for turn in page.turns], last))
+        return json_response(SessionHistory(session_of(page.info), [turn_of(turn) for turn in page.turns], last))
+
+    async def fork(self, request: Request, session_id: str) -> Response:
+        body = await self._body(request, ForkRequest)
+        tenant, parent = _key(request, session_id)
+        at = -1 if body.at is None else body.at
+        fork = ForkSession(tenant, parent, self.client.shards.sibling(parent), at, body.branch_id or "")
+        return _made(request, await self.client.session(fork))
+
+    async def close(self, request: Request, session_id: str) -> Response:
+        return json_response(session_of(await self.client.session(CloseSession(*_key(request, session_id)))))
 
     async def delete(self, request: Request, session_id: str) -> Response:
-        await self.client.session(DeleteSession(_tenant(request), safe_id(session_id, "session_id")))
+        await self.client.session(DeleteSession(*_key(request, session_id)))
         return Response(status_code=204)
+
+    async def erase(self, request: Request, user_id: str) -> Response:
+        user_id = safe_id(user_id, "user_id")
+        return json_response(Erasure(user_id, await self.client.shards.erase(_tenant(request), user_id)))
+
+    async def _body(self, request: Request, kind: type[T]) -> T:
+        headers, limits = Exchange.of(request).headers, self.client.config.security
+        return convert(await read_json(headers, request.receive, limits) if has_body(headers) else {}, kind)
+
+
+def _made(request: Request, info: SessionInfo) -> Response:
+    Exchange.of(request).session_id = info.session_id
+    location = f"/sessions/{quote(info.session_id, safe='')}"
+    return json_response(session_of(info), [(b"location", location.encode())], status=201)
 
 
 def _tenant(request: Request) -> str:
-    """Whose sessions this request may see. Those of others do not exist for it."""
     return Exchange.of(request).tenant
 
 
-def _session(info: SessionInfo) -> Session:
-    return Session(
-        session_id=info.session_id,
-        user_id=info.user_id,
-        created_at=_rfc3339(info.created_us),
-        updated_at=_rfc3339(info.updated_us),
-        turns=info.turns,
-        metadata=info.metadata,
-    )
-
-
-def _turn(turn: Turn) -> SessionTurn:
-    return SessionTurn(
-        seq=turn.seq,
-        role=turn.message.role,
-        content=turn.message.content,
-        tool_calls=turn.message.tool_calls,
-        tool_call_id=turn.message.tool_call_id,
-        run_id=turn.run_id,
-        agent=turn.agent,
-        status=turn.status,
-        created_at=_rfc3339(turn.created_us),
-    )
-
-
-def _rfc3339(us: int) -> str:
-    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _key(request: Request, session_id: str) -> tuple[str, str]:
+    return _tenant(request), safe_id(session_id, "session_id")

@@ -14,9 +14,11 @@ from types import TracebackType
 import orjson
 from starlette.types import Send
 
-from rayflow.api.problems import RawHeaders
+from rayflow.api.problems import ClientGone, RawHeaders
 
 SLOW_READER_S = 30.0
+FAREWELL_S = 0.2
+"""A closing connection is mostly closed after that."""
 KEEPALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 HEADERS: RawHeaders = [
@@ -32,15 +34,29 @@ def event(data: object, seq: int = 0) -> bytes:
     return (b"id: %d\ndata: " % seq if seq else b"data: ") + orjson.dumps(data, default=str) + b"\n\n"
 
 
+def since(after: int, events: bytes) -> bytes:
+    """Of complete events, those that have no id, or a higher one than `after`."""
+    new = [event for event in events.split(b"\n\n") if event and _id(event) not in range(1, after + 1)]
+    return b"".join([event + b"\n\n" for event in new])
+
+
+def _id(event: bytes) -> int:
+    return int(event[4 : event.index(b"\n")]) if event.startswith(b"id: ") else 0
+
+
 class EventStream:
     """An open response. `write` what is complete events only; call `drop(reason)` is made for a client that does not
-    read. One task writes; the keep-alive comments in between are the stream's own."""
+    read. One task writes; the keep-alive comments in between are the stream's own. `gone`: whether the connection is
+    closed, so that what is written goes nowhere."""
 
-    def __init__(self, send: Send, keepalive_s: float, drop: Callable[[str], None]) -> None:
+    def __init__(
+        self, send: Send, keepalive_s: float, drop: Callable[[str], None], gone: Callable[[], bool] = lambda: False
+    ) -> None:
         self.started = False
         self._send = send
         self._keepalive_s = keepalive_s
         self._drop = drop
+        self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._last_write = self._loop.time()
         self._blocked_since: float | None = None
@@ -58,13 +74,17 @@ class EventStream:
             self._comment.cancel()
 
     async def write(self, events: bytes) -> None:
+        """Raises `ClientGone` where they reached nobody."""
         if self._comment is not None:
             await self._comment
             self._comment = None
         await self._put(events, more=True)
+        if self._gone():
+            await asyncio.sleep(FAREWELL_S)  # whoever watches the connection hears of it in this time, and cancels us
+            raise ClientGone("the client disconnected")
 
     async def end(self, events: bytes) -> None:
-        """Write the last events and end the response."""
+        """Write the last events and end the response. Raises as `write` does."""
         await self.write(events)
         await self._put(b"", more=False)
 

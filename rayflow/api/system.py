@@ -15,8 +15,11 @@ from rayflow.app.client import SystemClient
 from rayflow.errors import Unavailable
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`sessions`: "volatile" where they may be lost, by the configuration's own choice."""
+
     status: str
+    sessions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,15 @@ class System:
     metrics: Metrics
 
     async def healthz(self) -> Response:
-        return json_response(State("ok"))
+        return json_response(self._state("ok"))
 
     async def readyz(self) -> Response:
         if not self.client.ready:
             raise Unavailable("not ready: a router or a session store is not up; try again shortly", retry_after_s=1)
-        return json_response(State("ready"))
+        return json_response(self._state("ready"))
+
+    def _state(self, status: str) -> State:
+        return State(status, "volatile" if self.client.config.session.volatile else "")
 
     async def expose(self) -> Response:
         return Encoded(self.metrics.expose(), media_type=CONTENT_TYPE_LATEST)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rayflow.api.door import Door
+from rayflow.api.guard import GONE
 
 BACKLOG = 2048
 TICK_S = 0.02
@@ -26,6 +27,16 @@ NEWCOMER_S = 0.25
 """A new connection's first request may take so long to arrive."""
 LAST_WORDS_S = 1.0
 """For telling clients that their request was cut."""
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP of one connection."""
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        cycle = self.cycle
+        if cycle is not None and cycle.scope is self.scope:
+            cycle.scope[GONE] = lambda: cycle.disconnected or cycle.transport.is_closing()  # type: ignore[literal-required]
 
 
 class WebServer(uvicorn.Server):
@@ -38,7 +49,7 @@ class WebServer(uvicorn.Server):
         self.door = Door(app)
         config = uvicorn.Config(
             self.door,
-            http="httptools",
+            http=Protocol,
             lifespan="off",
             access_log=False,
             log_config=None,

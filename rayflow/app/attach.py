@@ -96,13 +96,13 @@ async def _flush(client: SystemClient) -> None:
 
 async def running_status(state: Path) -> tuple[RunFile, Status]:
     """What the coordinator of the system on this state folder says. Raises `Unavailable` where none answers."""
-    async with _visit(state) as (run, client):
+    async with visit(state) as (run, client):
         return run, await client.fabric.ask(COORDINATOR, GetStatus(), 3.0)
 
 
 async def running_links(state: Path) -> dict[str, list[LinkStats]]:
     """The connections of every process of the system, by its actor's address. Raises `Unavailable`."""
-    async with _visit(state) as (_, client):
+    async with visit(state) as (_, client):
         status: Status = await client.fabric.ask(COORDINATOR, GetStatus(), 3.0)
         found: dict[str, list[LinkStats]] = {}
         for actor in status.actors:
@@ -115,12 +115,13 @@ async def running_links(state: Path) -> dict[str, list[LinkStats]]:
 async def scale_running(state: Path, factor: float, agent: str, replicas: int | None) -> dict[str, int]:
     """Multiply the replicas of one agent, or of all of them, or set them. Returns how many there will be, by agent.
     Raises `Unavailable`, and `NotFound` for an unknown agent."""
-    async with _visit(state) as (_, client):
+    async with visit(state) as (_, client):
         return await client.scale(factor, agent, replicas)
 
 
 @asynccontextmanager
-async def _visit(state: Path) -> AsyncIterator[tuple[RunFile, SystemClient]]:
+async def visit(state: Path) -> AsyncIterator[tuple[RunFile, SystemClient]]:
+    """The system on this state folder, and a client of it. Raises `Unavailable` where none answers."""
     run = _running(state)
     if run.in_process:
         raise Unavailable(f"process {run.pid} runs everything in itself (--in-process): ask it over HTTP at {run.url}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rayflow.actors.outbox import Outbox
 from rayflow.app.logs import to_file
@@ -16,7 +17,7 @@ from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import ModelConfig, WorkflowConfig
 from rayflow.config.sections.routing import PREPARED
 from rayflow.config.transfer import restore
-from rayflow.errors import ConfigurationError, WorkflowError
+from rayflow.errors import WorkflowError
 from rayflow.runtime.ports import (
     Actor,
     Backend,
@@ -28,6 +29,9 @@ from rayflow.runtime.ports import (
     SessionStore,
     Supervising,
 )
+
+if TYPE_CHECKING:
+    from rayflow.actors.enrichment import ContextMeans
 
 
 def build_coordinator(fabric: Fabric, backend: Backend, record: Record) -> Supervising:
@@ -83,22 +87,13 @@ def _event_log(address: str, config: WorkflowConfig) -> Actor:
 
 
 def _sessions(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
-    from rayflow.actors.sessions import Sessions
+    from rayflow.actors.sessions import Expiry, Sessions
+    from rayflow.stores.factory import build
 
-    return Sessions(address, _store(address, config), _outbox(config, fabric), SYSTEM_CLOCK)
-
-
-def _store(address: str, config: WorkflowConfig) -> SessionStore:
-    if config.session.store == "memory":
-        from rayflow.stores.memory import MemoryStore
-
-        return MemoryStore(config.session.max_memory_sessions)
-    from rayflow.stores.sqlite import SqliteStore
-
-    folder = Path(config.storage.state) / "sessions"
-    _check_shards(folder, config.session.shards)
-    shard = address.rpartition("/")[2]
-    return SqliteStore(folder / f"shard-{shard}-of-{config.session.shards}.sqlite", config.session.synchronous)
+    session = config.session
+    store: SessionStore = build(config, int(address.rpartition("/")[2]))
+    expiry = Expiry(session.default_timeout_s, session.max_timeout_s, session.cleanup_s) if session.expire else None
+    return Sessions(address, store, _outbox(config, fabric), SYSTEM_CLOCK, expiry)
 
 
 def _accounts(address: str, config: WorkflowConfig) -> Actor:
@@ -109,17 +104,6 @@ def _accounts(address: str, config: WorkflowConfig) -> Actor:
     budgets = needs_books(config)
     books: Books = SqliteBooks(Path(config.storage.state) / "accounts.sqlite") if budgets else MemoryBooks()
     return AccountKeeper(address, config, books, SYSTEM_CLOCK)
-
-
-def _check_shards(folder: Path, shards: int) -> None:
-    """Sessions are spread over the shards by their number: with another number they would seem to be gone."""
-    for file in sorted(folder.glob("shard-*-of-*.sqlite")):
-        before = file.stem.rpartition("-")[2]
-        if before != str(shards):
-            raise ConfigurationError(
-                f"session.shards is {shards}, but the sessions in {folder} were written with {before}: set it back",
-                key="session.shards",
-            )
 
 
 def _aggregator(address: str, config: WorkflowConfig) -> Actor:
@@ -147,7 +131,21 @@ def _router(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
 
         means = routing_means(config)
     outbox = _outbox(config, fabric)
-    return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means)
+    return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means, context_means(config))
+
+
+def context_means(config: WorkflowConfig) -> ContextMeans:
+    """How tokens are counted, and who summarises. Raises `ConfigurationError` where that takes a missing package."""
+    from rayflow.actors.enrichment import ContextMeans
+    from rayflow.policies.context import tokens
+
+    name, model = config.context.tokenizer, config.context.summary_model
+    summariser = partial(_model, config.model(model)) if model is not None else None
+    if name == "estimate":
+        return ContextMeans(tokens.estimate, summariser)
+    from rayflow.models.tokenizers import tokenizer
+
+    return ContextMeans(tokenizer(name), summariser)
 
 
 def _agent(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:

@@ -1,19 +1,19 @@
-"""What a client has received of one streamed run, and not read yet.
+"""What a client has received of one streamed run and not read yet, and what it has read.
 
 The tokens of an answer come on a stream from one attempt of one replica. When that replica or the router died, another
 attempt may follow only where nothing of the first was read yet; then the first is void, and its stream closed.
 
-Tokens wait in their streams until the client reads: while it does not, it gives no credit, and the replica stops.
+Tokens wait in their streams until the client reads: while it does not, it gives no credit, and the replica stops. The
+end of an agent's part is told after all its tokens, though it comes another way.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
 
 from rayflow.errors import PeerLost
-from rayflow.messages import Progress, RunResult, Token, TokenStream
+from rayflow.messages import Progress, Replay, RunResult, Token, TokenStream, Voided
 from rayflow.messages.runs import PART_ATTEMPTS
 from rayflow.runtime.ports import Inlet
 
@@ -21,20 +21,22 @@ StreamItem = Token | Progress | RunResult
 
 
 class Inbox:
-    """`attempt`: how often the run was asked for before, as in `RunRequest`."""
+    """`attempt`: how often the run was asked for before, as in `RunRequest`. `router`: who was asked for it last."""
 
-    __slots__ = ("_floor", "_inlets", "_outcome", "_progress", "_read", "_readable", "_voided")
+    __slots__ = ("_closed", "_floor", "_inlets", "_outcome", "_progress", "_read", "_readable", "_voided", "router")
 
     def __init__(self, attempt: int) -> None:
+        self.router = ""
         self._floor = attempt * PART_ATTEMPTS
         self._voided: dict[str, int] = {}
         """Last void attempt by agent."""
         self._inlets: dict[str, Inlet] = {}
-        self._read: dict[str, int] = {}
-        """How many messages of an agent's tokens were read."""
+        self._read: dict[str, list[Token]] = {}
+        """Those of an agent's tokens that were read."""
         self._progress: deque[Progress] = deque()
         self._outcome: RunResult | BaseException | None = None
         self._readable: asyncio.Future[None] | None = None
+        self._closed = False
 
     # --- for the reader ---
 
@@ -53,9 +55,8 @@ class Inbox:
 
     def close(self) -> None:
         """Read no more."""
-        for inlet in self._inlets.values():
-            inlet.close()
-        self._inlets.clear()
+        self._closed = True
+        self._drop_inlets()
 
     # --- for who sends ---
 
@@ -65,7 +66,7 @@ class Inbox:
 
     def stream(self, opening: TokenStream, inlet: Inlet) -> None:
         """A part's tokens begin."""
-        if opening.attempt <= self._voided.get(opening.agent, self._floor):
+        if self._closed or opening.attempt <= self._voided.get(opening.agent, self._floor):
             inlet.close()
             return
         self._inlets[opening.agent] = inlet
@@ -77,14 +78,14 @@ class Inbox:
 
     # --- for who tries again ---
 
-    def void(self, agent: str, attempt: int) -> int:
-        """Take no more of this attempt, unless some of the agent's tokens were read: returns of how many messages."""
-        read = self._read.get(agent, 0)
+    def void(self, agent: str, attempt: int) -> Voided:
+        """Take no more of this attempt, unless some of the agent's tokens were read: says which."""
+        read = self._read.get(agent, [])
         if not read:
             self._voided[agent] = attempt
             if inlet := self._inlets.pop(agent, None):
                 inlet.close()
-        return read
+        return Voided(len(read), "".join(token.text for token in read))
 
     def restart(self, attempt: int) -> bool:
         """The run is asked for again: take only what comes of that. False where tokens were read already."""
@@ -92,11 +93,16 @@ class Inbox:
             return False
         self._floor = attempt * PART_ATTEMPTS
         self._voided.clear()
-        self.close()
+        self._drop_inlets()
         return True
 
+    def _drop_inlets(self) -> None:
+        for inlet in self._inlets.values():
+            inlet.close()
+        self._inlets.clear()
+
     def _collect(self) -> list[StreamItem]:
-        items: list[Any] = []
+        items: list[StreamItem] = []
         for agent, inlet in list(self._inlets.items()):
             try:
                 tokens = inlet.take()
@@ -105,20 +111,73 @@ class Inbox:
                 del self._inlets[agent]
                 continue
             if tokens:
-                self._read[agent] = self._read.get(agent, 0) + len(tokens)
+                self._read.setdefault(agent, []).extend(tokens)
                 items += tokens
             if inlet.ended:
                 del self._inlets[agent]
         if self._progress:
-            items += self._progress
-            self._progress.clear()
+            items += self._due()
             items.sort(key=_number)
         return items
+
+    def _due(self) -> list[Progress]:
+        """The progress that may be told now."""
+        due = [p for p in self._progress if self._outcome is not None or self._told(p)]
+        self._progress = deque(p for p in self._progress if p not in due) if len(due) < len(self._progress) else deque()
+        return due
+
+    def _told(self, progress: Progress) -> bool:
+        """Whether all tokens that come before it were read."""
+        event = progress.event
+        if event.kind != "agent.finished":
+            return True
+        chunks: int = event.data.get("chunks", 0)
+        return len(self._read.get(event.agent, ())) >= chunks
 
     def _wake(self) -> None:
         if self._readable is not None and not self._readable.done():
             self._readable.set_result(None)
 
 
-def _number(item: Token | Progress) -> int:
-    return item.seq if isinstance(item, Token) else item.event.seq
+class FollowingInbox(Inbox):
+    """Of a run that is read along: the same item may come twice, in a `Replay` and on its stream."""
+
+    __slots__ = ("_last", "_replayed")
+
+    def __init__(self) -> None:
+        super().__init__(attempt=0)
+        self._replayed: list[Token] = []
+        self._last: dict[str, int] = {}
+        """Number of the last token that was read, by agent; of the last event, under ""."""
+
+    def replay(self, replay: Replay) -> None:
+        self._replayed += replay.tokens
+        for event in replay.events:
+            if event.seq > self._last.get("", 0):
+                self._last[""] = event.seq
+                self._progress.append(Progress(event))
+        self._wake()
+
+    def _collect(self) -> list[StreamItem]:
+        replayed, self._replayed = self._replayed, []
+        for token in replayed:
+            self._read.setdefault(token.agent, []).append(token)
+        items: list[StreamItem] = [*replayed, *super()._collect()]
+        items.sort(key=_number)
+        return [item for item in items if not isinstance(item, Token) or self._first_time(item)]
+
+    def _first_time(self, token: Token) -> bool:
+        new = token.seq > self._last.get(token.agent, 0)
+        if new:
+            self._last[token.agent] = token.seq
+        return new
+
+
+def _number(item: StreamItem) -> int:
+    match item:
+        case Token():
+            return item.seq
+        case Progress():
+            return item.event.seq
+        case _:
+            return item.last_seq

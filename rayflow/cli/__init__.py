@@ -10,7 +10,21 @@ import sys
 
 import typer
 
-from rayflow.cli import batch, config, doctor, init, model, query, route, scale, serve, simulate, version
+from rayflow.cli import (
+    batch,
+    config,
+    context,
+    doctor,
+    init,
+    model,
+    query,
+    route,
+    scale,
+    serve,
+    sessions,
+    simulate,
+    version,
+)
 
 app = typer.Typer(
     name="rayflow",
@@ -19,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for topic in (serve, batch, query, scale, route, simulate, doctor, init, config, model, version):
+for topic in (serve, batch, query, sessions, scale, route, simulate, doctor, init, config, context, model, version):
     topic.register(app)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from rayflow.config.findings import Findings
 from rayflow.config.yaml import Value
 
-TEXTS = ("models.*.knowledge", "agents.*.examples_file", "routing.out_of_scope_file")
+TEXTS = ("models.*.knowledge", "agents.*.examples_file", "routing.out_of_scope_file", "session.encryption.key_file")
 POLICIES = (
     "routing.strategy", "balancing.strategy", "scaling.strategy", "admission.strategy", "aggregation.strategy",
     "agents.*.balancing.strategy", "agents.*.scaling.strategy", "models.*.retries.strategy",

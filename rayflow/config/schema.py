@@ -23,9 +23,10 @@ from rayflow.config.sections.agents import AgentConfig, DelegationRule, Replicas
 from rayflow.config.sections.aggregation import AggregationConfig, ScoreWeights
 from rayflow.config.sections.balancing import BalancingConfig, EjectionConfig
 from rayflow.config.sections.base import NAME_PATTERN, OWN_PATTERN, Mismatch, Name, ReferenceProblems, Section
+from rayflow.config.sections.context import ContextConfig
 from rayflow.config.sections.models import ModelConfig, Retries, Timeouts
 from rayflow.config.sections.operation import MonitoringConfig, SecurityConfig, StorageConfig
-from rayflow.config.sections.processing import ContextConfig, ProcessingConfig, SessionConfig, StreamingConfig
+from rayflow.config.sections.processing import ProcessingConfig, SessionConfig, StreamingConfig
 from rayflow.config.sections.resilience import BreakerConfig, HedgingConfig, ResilienceConfig
 from rayflow.config.sections.routing import KeywordRule, RoutingConfig
 from rayflow.config.sections.scaling import ScalingConfig, Schedule
@@ -106,6 +107,7 @@ class WorkflowConfig(Section):
         for path, model in (
             ("routing.model", self.routing.model),
             ("aggregation.judge_model", self.aggregation.judge_model),
+            ("context.summary_model", self.context.summary_model),
         ):
             if model is not None and model not in models:
                 problems.append(_unknown(path, "a model", model, models))

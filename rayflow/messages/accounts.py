@@ -37,12 +37,14 @@ class Settle(Payload, frozen=True, omit_defaults=True, tag=True):
     void: bool = False
 
 
-class Spent(Payload, frozen=True, tag=True):
-    """A replica tells the router of a call that was cut short what it had used by then, as far as it knows."""
+class Spent(Payload, frozen=True, omit_defaults=True, tag=True):
+    """A replica tells the router of a call that was cut short what it had used by then, as far as it knows, and said,
+    where it was streamed."""
 
     run_id: str
     agent: str
     usage: Usage
+    text: str = ""
 
 
 class Reservation(msgspec.Struct, frozen=True):

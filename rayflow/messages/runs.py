@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from rayflow.chat import FinishReason, Message, ModelParams, ToolCall, Usage
 from rayflow.events import Event
 from rayflow.messages.base import Payload
+
+Multitask = Literal["enqueue", "reject", "interrupt", "rollback"]
+"""What becomes of a run whose session is busy with another one (`RunRequest.multitask`)."""
 
 PART_ATTEMPTS = 16
 """Attempts of a part are numbered across all askings for its run: so many are set aside for each."""
@@ -46,6 +49,12 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     repeatable: bool = False
     """The client may ask again under this `run_id` (it sent an idempotency key): a repetition joins the run that is
     under way, or gets the answer that is in the session already."""
+    joins: bool = True
+    """A repetition waits for the run under way; with False it fails with `Conflict`."""
+    multitask: Multitask | Literal[""] = ""
+    """Where an earlier run of the session is not finished: wait for it in order (enqueue), fail with `Conflict`
+    (reject), cancel all earlier ones and keep what was shown of their answers (interrupt), or cancel them and take back
+    what they have written (rollback). "": as configured."""
     attempt: int = 0
     """How often the system's client asked for this run before: it asks again when a router died."""
     metadata: dict[str, str] = {}
@@ -92,17 +101,57 @@ class RunResult(Payload, frozen=True, omit_defaults=True, tag=True):
     last_seq: int = 0
     duration_ms: float = 0.0
     parts: list[PartSummary] = []
+    context_read: bool | None = None
+    """Whether the store had to be read for what the models got of the conversation; None where they got nothing."""
     metadata: dict[str, Any] = {}
 
 
-class CancelRun(Payload, frozen=True, tag=True):
-    """Stop a run; its upstream calls are closed. Unknown and finished runs are ignored."""
+class CancelRun(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Stop a run for all who wait for it; its upstream calls are closed. Reply: `Ack` when the run has ended and what
+    was shown of its answer is durable. Fails with `NotFound` where no run of this tenant under way has that id."""
 
     run_id: str
     reason: str = "client disconnected"
+    tenant: str = ""
 
 
-class TokenStream(Payload, frozen=True, tag=True):
+class Shown(Payload, frozen=True, tag=True):
+    """Tell a router that the client of a stream has left, and how many characters of the answer it was given."""
+
+    run_id: str
+    client: str
+    chars: int
+
+
+class Follower(msgspec.Struct, frozen=True):
+    """Somebody who reads a run along: a fabric address, and which of its readers."""
+
+    client: str
+    reader: str
+
+
+class FollowRun(Payload, frozen=True, tag=True):
+    """Ask a router for all of a streamed run, from its first event: to `by` come its tokens and progress, first what
+    there is already (`Replay`). Reply: `RunResult`, or what the run failed with.
+
+    A run can be followed while it is under way and for some minutes after. Fails with `NotFound` where this router
+    knows of no such run of this tenant.
+    """
+
+    run_id: str
+    tenant: str
+    by: Follower
+
+
+class FollowPart(Payload, frozen=True, tag=True):
+    """Tell a replica to send its tokens of a part also to this follower, from the first one."""
+
+    run_id: str
+    agent: str
+    by: Follower
+
+
+class TokenStream(Payload, frozen=True, omit_defaults=True, tag=True):
     """Opens the stream of one part's tokens, from the replica to the run's client. Its items are `Token`s.
 
     `attempt` as in `AgentCall`: the client reads none of an attempt that it was told is void.
@@ -111,6 +160,8 @@ class TokenStream(Payload, frozen=True, tag=True):
     run_id: str
     agent: str
     attempt: int = 1
+    reader: str = ""
+    """As in `Follower`; "": the run's own client."""
 
 
 class Token(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -126,6 +177,14 @@ class Token(Payload, frozen=True, omit_defaults=True, tag=True):
         return "".join(self.pieces)
 
 
+class Replay(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Tell a follower of a run what there is of it. What it has already, it leaves out."""
+
+    reader: str
+    tokens: list[Token] = []
+    events: list[Event] = []
+
+
 class VoidAttempt(Payload, frozen=True, tag=True):
     """Tell the run's client that the replica behind an attempt died. Reply: `Voided`.
 
@@ -139,9 +198,11 @@ class VoidAttempt(Payload, frozen=True, tag=True):
 
 
 class Voided(Payload, frozen=True, omit_defaults=True, tag=True):
-    """`delivered`: how many `Token`s of that part were read already; where there were some, nothing was voided."""
+    """`delivered`: how many `Token`s of that part were read already; where there were some, nothing was voided.
+    `text`: what they said."""
 
     delivered: int = 0
+    text: str = ""
 
 
 class Progress(Payload, frozen=True, tag=True):
@@ -172,11 +233,15 @@ class AgentCall(Payload, frozen=True, omit_defaults=True, tag=True):
     model: str = ""
     """Entry of `models` to call instead of the agent's own."""
     account: str = ""
-    """Fabric address that wants to be told (`Spent`) what was used where this call is cut short or fails, or ""."""
+    """Fabric address that wants to be told (`Spent`) what was used and said where this call is cut short or fails, or
+    ""."""
+    followers: list[Follower] = []
+    """Who else wants the tokens."""
 
 
 class AgentReply(Payload, frozen=True, omit_defaults=True, tag=True):
-    """A complete part. `last_seq` is the highest event number the replica used (0: none)."""
+    """A complete part. `last_seq` is the highest event number the replica used (0: none). `cuts`: how many characters
+    each of its `Token`s had."""
 
     text: str
     finish_reason: FinishReason
@@ -187,6 +252,7 @@ class AgentReply(Payload, frozen=True, omit_defaults=True, tag=True):
     tool_calls: list[ToolCall] = []
     last_seq: int = 0
     chunks: int = 0
+    cuts: list[int] = []
     in_flight: int = 0
     """Calls this replica was busy with when it answered: load travels on replies, never through the coordinator."""
 

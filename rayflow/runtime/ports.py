@@ -16,16 +16,26 @@ from rayflow.messages import (
     AppendTurns,
     Balance,
     Booking,
+    CloseSession,
     CreateSession,
     DeleteSession,
     Directory,
+    Erased,
+    EraseUser,
+    ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportSession,
     LinkStats,
+    ListSessions,
     Payload,
     Reservation,
+    RollBackRun,
+    RunRequest,
     SessionInfo,
+    SessionList,
+    UpdateSession,
 )
 
 Handler = Callable[[Any], Awaitable[Payload] | Payload | None]
@@ -253,9 +263,21 @@ class ModelClient(Protocol):
     async def close(self) -> None: ...
 
 
+class ContextSource(Protocol):
+    """Where more of what a model should know comes from: a knowledge base, a user's profile. A router asks it for every
+    run, and waits for two seconds at most. `name` stands in `rayflow context show`."""
+
+    name: str
+
+    async def text(self, request: RunRequest) -> str:
+        """What the model should know for this run; "" for nothing. Raises `WorkflowError`, `OSError`."""
+        ...
+
+
 class SessionStore(Protocol):
     """Where a session store actor keeps its shard. One writer: only that actor calls it. All methods may wait for disk;
-    writes return when they are durable. They raise `NotFound`, `Conflict`, `StorageError`, `StorageFull`."""
+    writes return when they are durable. They raise `NotFound`, `Conflict`, `ValidationError`, `StorageError`,
+    `StorageFull`, `Fenced`. What a request means is said where it is defined (`messages.sessions`)."""
 
     async def open(self) -> None: ...
 
@@ -267,7 +289,36 @@ class SessionStore(Protocol):
 
     async def history(self, request: GetHistory) -> History: ...
 
+    async def list(self, request: ListSessions) -> SessionList: ...
+
+    async def tenants(self) -> Sequence[str]:
+        """Who has sessions here, sorted."""
+        ...
+
+    async def update(self, request: UpdateSession, now_us: int) -> SessionInfo: ...
+
+    async def fork(self, request: ForkSession, now_us: int) -> SessionInfo: ...
+
+    async def close_session(self, request: CloseSession, now_us: int) -> SessionInfo: ...
+
+    async def roll_back(self, request: RollBackRun, now_us: int) -> SessionInfo: ...
+
     async def delete(self, request: DeleteSession) -> None: ...
+
+    async def erase(self, request: EraseUser) -> Erased: ...
+
+    async def expire(self, now_us: int, timeout_s: float, max_s: float, limit: int = 1000) -> int:
+        """Delete sessions in which nothing has happened for `timeout_s` (`updated_us`), and those that began more than
+        `max_s` ago; 0 for never. Returns how many, at most `limit`, because others wait meanwhile: call again while it
+        is that many."""
+        ...
+
+    async def import_session(self, request: ImportSession) -> SessionInfo: ...
+
+    async def rekey(self, limit: int = 100) -> int:
+        """Wrap the data keys of at most `limit` sessions anew, where another than the present key wraps them, and
+        encrypt the sessions that are not. Returns how many; 0 when nothing is left, and without encryption."""
+        ...
 
     async def close(self) -> None: ...
 

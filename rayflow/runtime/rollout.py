@@ -24,7 +24,8 @@ READS: Mapping[str, tuple[str, ...]] = {
     "router": (
         "agents", "models", "routing", "balancing", "admission", "priority", "limits", "tenants", "resilience",
         "aggregation", "processing.input_validation", "processing.min_length", "processing.max_length",
-        "processing.request_timeout_s", "processing.max_queue", "context", "session.shards", "monitoring.event_log",
+        "processing.request_timeout_s", "processing.max_queue", "processing.multitask_strategy", "context",
+        "session.shards", "monitoring.event_log",
         "monitoring.log_level",
     ),
 }  # fmt: skip
@@ -38,7 +39,7 @@ FIXED = (
 
 LIVE = (
     "scaling", "description", "version", "security", "streaming.keepalive_s", "processing.ready_grace_s",
-    "processing.drain_s", "processing.routers", "processing.ingress",
+    "processing.drain_s", "processing.routers", "processing.ingress", "processing.on_disconnect",
 )  # fmt: skip
 """What no actor is built from: read by the processes that are told the new configuration (serve, ingress, clients), and
 by the roster."""

@@ -47,6 +47,7 @@ class Run:
         "_context",
         "_highest",
         "_stride",
+        "context_read",
         "decision",
         "joined",
         "lead",
@@ -68,6 +69,8 @@ class Run:
         self.decision: Decision | None = None
         self.parts: list[PartState] = []
         self.joined: Joined | None = None
+        self.context_read: bool | None = None
+        """Whether the store had to be read for the context, beside what the append returns; None where not known."""
         self.lead: PartState | None = None
         """Of several parts, the one whose tokens are the beginning of the answer."""
         self._context: dict[str, Any] = {
@@ -227,6 +230,23 @@ class Run:
             data={"attempt": part.attempt},
         )
 
+    def part_cut(self, part: PartState, usage: Usage, now: float, wall_us: int) -> Event:
+        """The part was cancelled after it had used so much."""
+        part.cut = usage
+        return self.event(
+            "agent.finished",
+            wall_us,
+            agent=part.agent,
+            replica=part.replica,
+            status="cancelled",
+            error="cancelled",
+            queue_ms=part.queue_ms,
+            duration_ms=(now - part.started) * 1000,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            data={"attempt": part.attempt},
+        )
+
     def answered(self, joined: Joined | None = None) -> None:
         """All parts are in; `joined` where there were several."""
         self._move("answered")
@@ -256,7 +276,13 @@ class Run:
     @property
     def usage(self) -> Usage:
         judged = self.joined.usage if self.joined else Usage()
-        return sum((part.reply.usage for part in self.parts if part.reply), judged)
+        answered = sum((part.reply.usage for part in self.parts if part.reply), judged)
+        return sum((part.cut for part in self.parts if part.cut), answered)
+
+    @property
+    def speaker(self) -> PartState | None:
+        """The part whose tokens are the answer, or its beginning."""
+        return self.parts[0] if len(self.parts) == 1 else self.lead
 
     @property
     def ttft_ms(self) -> float | None:
@@ -302,6 +328,7 @@ class Run:
             last_seq=self.seq,
             duration_ms=(now - self.started) * 1000,
             parts=[part.summary() for part in self.parts],
+            context_read=self.context_read,
             metadata={
                 "routing": self.decision.reason,
                 **({"declined": True} if self.declined else {}),
@@ -314,7 +341,8 @@ class Run:
     def repeated(self, stored: Turn, now: float, wall_us: int) -> tuple[RunResult, Event]:
         """The run was answered earlier, by another router or for another asker: that answer stands."""
         self._move("finished")
-        event = self._ended("ok", now, wall_us, repeated=True)
+        self.seq += 1  # for the text that its client has not got
+        event = self._ended("ok", now, wall_us, {"repeated": True})
         message = stored.message
         result = RunResult(
             run_id=self.request.run_id,
@@ -339,11 +367,14 @@ class Run:
         info = to_info(error)
         return self._ended("error", now, wall_us, error=info.slug, error_message=info.message)
 
-    def cancelled(self, reason: str, now: float, wall_us: int) -> Event:
+    def cancelled(self, reason: str, now: float, wall_us: int, *, rolled_back: bool = False) -> Event:
         self._move("cancelled")
-        return self._ended("cancelled", now, wall_us, error="cancelled", error_message=reason)
+        facts = {"rolled_back": True} if rolled_back else {}
+        return self._ended("cancelled", now, wall_us, facts, error="cancelled", error_message=reason)
 
-    def _ended(self, status: str, now: float, wall_us: int, *, repeated: bool = False, **fields: Any) -> Event:
+    def _ended(
+        self, status: str, now: float, wall_us: int, facts: dict[str, Any] | None = None, **fields: Any
+    ) -> Event:
         usage = self.usage
         return self.event(
             "run.finished",
@@ -355,7 +386,7 @@ class Run:
             completion_tokens=usage.completion_tokens,
             strategy=self.decision.strategy if self.decision else "",
             confidence=self.decision.confidence if self.decision else None,
-            data={"agents": [part.agent for part in self.parts], **({"repeated": True} if repeated else {})},
+            data={"agents": [part.agent for part in self.parts], **(facts or {})},
             **fields,
         )
 

@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from rayflow.chat import Message
+from rayflow.policies.context import Known
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class SessionSlot:
     waiting: deque[str] = field(default_factory=deque)
     window: deque[Message] | None = None
     last_seq: int = -1
+    known: Known | None = None
+    """What enrichment keeps of the session's context."""
 
     def remember(self, messages: list[Message], last_seq: int) -> None:
         if self.window is not None:
@@ -31,6 +34,7 @@ class SessionSlot:
         """What is known may be wrong (somebody else wrote): read the store again."""
         self.window = None
         self.last_seq = -1
+        self.known = None
 
 
 class SessionTable:
@@ -59,6 +63,11 @@ class SessionTable:
             del self._idle[key]
         slot.writer = run_id
         return slot
+
+    def line(self, key: tuple[str, str]) -> list[str]:
+        """The run that writes, and those that wait after it."""
+        slot = self._slots.get(key)
+        return [] if slot is None or slot.writer is None else [slot.writer, *slot.waiting]
 
     def slot(self, key: tuple[str, str]) -> SessionSlot:
         return self._slots[key]

@@ -4,22 +4,33 @@ see from the configuration (`session.store: memory`)."""
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
+from msgspec.structs import replace
 
-from rayflow.errors import Conflict, NotFound
 from rayflow.messages import (
     Appended,
     AppendTurns,
+    CloseSession,
     CreateSession,
     DeleteSession,
+    Erased,
+    EraseUser,
+    ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportSession,
+    ListSessions,
+    Position,
+    RollBackRun,
     SessionInfo,
+    SessionList,
     Turn,
+    UpdateSession,
 )
+from rayflow.stores import rules
 from rayflow.stores.repeat import Written, repeated
 
 Key = tuple[str, str]
@@ -47,45 +58,24 @@ class MemoryStore:
     async def append(self, request: AppendTurns, now_us: int) -> Appended:
         key = (request.tenant, request.session_id)
         session = self._sessions.get(key)
+        if session is not None and (repeat := _repeat(session.turns, request)) is not None:
+            return repeat
+        rules.check_append(request, len(session.turns) if session else None, bool(session and session.info.closed_us))
         created = session is None
-        if session is None and request.expected_seq > 0:
-            raise NotFound(f"session {request.session_id} was deleted", kind="session", id=request.session_id)
         if session is None:
             session = _Session(SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us))
-        if request.run_id:
-            written = [Written(t.seq, t.message.role, t.status) for t in session.turns if t.run_id == request.run_id]
-            repeat = repeated(written, [m.role for m in request.messages], request.expected_seq)
-            if repeat is not None:
-                window = _window(session.turns[: repeat.last_seq - len(request.messages)], request.window)
-                answer = None if repeat.answer is None else session.turns[repeat.answer - 1]
-                return Appended(repeat.last_seq, window=window, answer=answer)
-        last = len(session.turns)
-        if request.expected_seq >= 0 and request.expected_seq != last:
-            raise Conflict(
-                f"session {request.session_id} is at turn {last}, not {request.expected_seq}: read it again",
-                session_id=request.session_id,
-                last_seq=last,
-            )
         window = _window(session.turns, request.window)
-        session.turns += [
-            Turn(last + i, message, request.run_id, request.agent, request.status, now_us)
-            for i, message in enumerate(request.messages, 1)
-        ]
-        session.info = msgspec.structs.replace(session.info, updated_us=now_us, turns=len(session.turns))
-        self._keep(key, session)
+        session.turns += rules.new_turns(request, len(session.turns), now_us)
+        self._keep(session, replace(session.info, updated_us=now_us, turns=len(session.turns)))
         return Appended(len(session.turns), created=created, window=window)
 
     async def create(self, request: CreateSession, now_us: int) -> SessionInfo:
-        key = (request.tenant, request.session_id)
-        if key in self._sessions:
-            raise Conflict(
-                f"session {request.session_id} exists already: choose another id", session_id=request.session_id
-            )
-        info = SessionInfo(
-            request.session_id, request.tenant, request.user_id, now_us, now_us, metadata=dict(request.metadata)
-        )
-        self._keep(key, _Session(info))
-        return info
+        session = self._sessions.get((request.tenant, request.session_id))
+        if session is None:
+            return self._keep(_Session(info := rules.created(request, now_us)), info)
+        if not request.get_or_create:
+            raise rules.taken(request.session_id)
+        return session.info
 
     async def get(self, request: GetSession) -> SessionInfo:
         return self._find(request.tenant, request.session_id).info
@@ -95,22 +85,114 @@ class MemoryStore:
         after = max(request.after, len(session.turns) - request.limit) if request.tail else request.after
         return History(session.info, session.turns[after : after + request.limit])
 
+    async def list(self, request: ListSessions) -> SessionList:
+        found = [
+            session.info
+            for (tenant, _), session in self._sessions.items()
+            if tenant == request.tenant and request.user_id in ("", session.info.user_id)
+        ]
+        found.sort(key=_position, reverse=True)
+        after = request.after
+        return SessionList([info for info in found if after is None or _position(info) < after][: request.limit])
+
+    async def tenants(self) -> Sequence[str]:
+        return sorted({tenant for tenant, _ in self._sessions})
+
+    async def update(self, request: UpdateSession, now_us: int) -> SessionInfo:
+        session = self._find(request.tenant, request.session_id)
+        return self._keep(session, rules.updated(session.info, request, now_us))
+
+    async def fork(self, request: ForkSession, now_us: int) -> SessionInfo:
+        parent = self._find(request.tenant, request.session_id)
+        if (request.tenant, request.child_id) in self._sessions:
+            raise rules.taken(request.child_id)
+        child = rules.forked(parent.info, request, now_us)
+        return self._keep(_Session(child, parent.turns[: child.forked_at]), child)
+
+    async def close_session(self, request: CloseSession, now_us: int) -> SessionInfo:
+        session = self._find(request.tenant, request.session_id)
+        return self._keep(session, rules.closed(session.info, now_us))
+
+    async def roll_back(self, request: RollBackRun, now_us: int) -> SessionInfo:
+        session = self._find(request.tenant, request.session_id)
+        theirs = [turn.seq for turn in session.turns if turn.run_id == request.run_id]
+        if not theirs:
+            return session.info
+        keep = theirs[0] - 1
+        if len(session.turns) - keep > len(theirs):
+            raise rules.not_the_end(request.session_id, request.run_id, len(session.turns))
+        del session.turns[keep:]
+        return self._keep(session, replace(session.info, turns=keep, updated_us=now_us))
+
     async def delete(self, request: DeleteSession) -> None:
         self._find(request.tenant, request.session_id)
         del self._sessions[request.tenant, request.session_id]
 
-    def _find(self, tenant: str, session_id: str) -> _Session:
-        try:
-            return self._sessions[tenant, session_id]
-        except KeyError:
-            raise NotFound(f"there is no session {session_id}", kind="session", id=session_id) from None
+    async def erase(self, request: EraseUser) -> Erased:
+        theirs = [
+            key
+            for key, session in self._sessions.items()
+            if (session.info.tenant, session.info.user_id) == (request.tenant, request.user_id)
+        ]
+        for key in theirs:
+            del self._sessions[key]
+        return Erased(len(theirs))
 
-    def _keep(self, key: Key, session: _Session) -> None:
+    async def expire(self, now_us: int, timeout_s: float, max_s: float, limit: int = 1000) -> int:
+        idle_us, old_us = now_us - round(timeout_s * 1e6), now_us - round(max_s * 1e6)
+        gone = [
+            key
+            for key, session in self._sessions.items()
+            if (timeout_s and session.info.updated_us < idle_us) or (max_s and session.info.created_us < old_us)
+        ][:limit]
+        for key in gone:
+            del self._sessions[key]
+        return len(gone)
+
+    async def import_session(self, request: ImportSession) -> SessionInfo:
+        session = self._sessions.get((request.info.tenant, request.info.session_id))
+        info, turns = rules.imported(session.info if session else None, request)
+        session = session or _Session(info)
+        session.turns += turns
+        return self._keep(session, info)
+
+    async def rekey(self, limit: int = 100) -> int:
+        """Nothing is encrypted, because nothing is at rest."""
+        return 0
+
+    def _find(self, tenant: str, session_id: str) -> _Session:
+        session = self._sessions.get((tenant, session_id))
+        if session is None:
+            raise rules.unknown(session_id)
+        return session
+
+    def _keep(self, session: _Session, info: SessionInfo) -> SessionInfo:
+        session.info = info
+        key = (info.tenant, info.session_id)
         self._sessions[key] = session
         self._sessions.move_to_end(key)
         if len(self._sessions) > self._limit:
             self._sessions.popitem(last=False)
+        return info
 
 
-def _window(turns: list[Turn], size: int) -> list[Turn]:
-    return turns[-size:] if size else []
+def _position(info: SessionInfo) -> Position:
+    return Position(info.created_us, info.session_id)
+
+
+def _window(turns: Sequence[Turn], size: int) -> list[Turn]:
+    return list(turns[-size:]) if size else []
+
+
+def _repeat(turns: Sequence[Turn], request: AppendTurns) -> Appended | None:
+    """The reply to an append that was made before."""
+    if not request.run_id:
+        return None
+    had = [Written(t.seq, t.message.role, t.partial, t.digest) for t in turns if t.run_id == request.run_id]
+    roles = [message.role for message in request.messages]
+    repeat = repeated(had, roles, request.expected_seq, digest=request.digest, partial=request.partial)
+    if repeat is None:
+        return None
+    before = turns[: repeat.last_seq - len(roles)]
+    answer = None if repeat.answer is None else turns[repeat.answer - 1]
+    return Appended(repeat.last_seq, window=_window(before, request.window), answer=answer)

@@ -3,7 +3,8 @@
 A run appends to its session twice: what was asked, which may be a whole conversation with the assistant's turns in it,
 and what was answered, which is the assistant's alone. So an append was made before when the run's turns begin with its
 roles, or end with them. Whoever repeats one wants to know how far the run has come: the answer that it has committed
-is told, and stands, whatever the repetition says.
+is told, and stands, whatever the repetition says. What was kept of an answer that was cut is none: the next try appends
+its own.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rayflow.errors import KeyReused
+
 
 class Written(NamedTuple):
-    """What the session has of a run: number, role and status of one turn."""
+    """What the session has of a run: one turn, and the digest of the request that it came with."""
 
     seq: int
     role: str
-    status: str = "complete"
+    partial: bool = False
+    digest: str = ""
 
 
 class Repeat(NamedTuple):
@@ -28,12 +32,22 @@ class Repeat(NamedTuple):
     answer: int | None
 
 
-def repeated(written: Sequence[Written], roles: Sequence[str], expected_seq: int = -1) -> Repeat | None:
+def repeated(
+    written: Sequence[Written], roles: Sequence[str], expected_seq: int = -1, *, digest: str = "", partial: bool = False
+) -> Repeat | None:
     """What an append of these roles came to earlier, or None when it was not made.
 
-    `written`: what the session has of this run, oldest first. `expected_seq`: the append's own; for an answer it is the
-    end of its question, and what the question quotes of the assistant is no answer.
+    `written`: what the session has of this run, oldest first. `expected_seq`, `digest` and `partial`: the append's own;
+    for an answer the first is the end of its question, and what the question quotes of the assistant is no answer.
+    Raises `KeyReused` where the run's turns came with another request.
     """
+    if digest and any(turn.digest not in ("", digest) for turn in written):
+        raise KeyReused(
+            "this Idempotency-Key belongs to a request with another body: use a new key for a new request",
+            param="idempotency-key",
+        )
+    if not partial:
+        written = [turn for turn in written if not turn.partial]
     answers = all(role == "assistant" for role in roles)
     if answers:
         written = [turn for turn in written if turn.seq > expected_seq]
@@ -46,6 +60,5 @@ def repeated(written: Sequence[Written], roles: Sequence[str], expected_seq: int
 
 
 def _answer(written: Sequence[Written], since: int) -> int | None:
-    """The last complete turn of the assistant from number `since` on."""
-    found = (t.seq for t in reversed(written) if t.seq >= since and (t.role, t.status) == ("assistant", "complete"))
-    return next(found, None)
+    """The last turn of the assistant from number `since` on that is no part of one."""
+    return next((t.seq for t in reversed(written) if t.seq >= since and t.role == "assistant" and not t.partial), None)

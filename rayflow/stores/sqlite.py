@@ -2,42 +2,125 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rayflow.messages import (
     Appended,
     AppendTurns,
+    CloseSession,
     CreateSession,
     DeleteSession,
+    Erased,
+    EraseUser,
+    ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportSession,
+    ListSessions,
+    RollBackRun,
     SessionInfo,
+    SessionList,
+    UpdateSession,
 )
-from rayflow.stores import sqlite_sessions as sessions
+from rayflow.stores import sqlite_keeping as keeping
+from rayflow.stores.payloads import PLAIN, Payloads
 from rayflow.stores.sqlite_file import Schema
+from rayflow.stores.sqlite_sessions import Shard
 from rayflow.stores.writer import SqliteWriter
 
-SCHEMA = Schema("session store", "sqlite_schema.sql", 2)
+SCHEMA = Schema("session store", "sqlite_schema.sql", 3, {1: "sqlite_upgrade_2.sql", 2: "sqlite_upgrade_2.sql"})
+
+DROPPED_AT_ONCE = 50
+"""Sessions that one transaction deletes: turns of others wait for it."""
+
+NEVER = -1
+"""Before every time."""
+
+T = TypeVar("T")
 
 
 class SqliteStore(SqliteWriter):
     """One shard. `path`: the database file; its folder is made. Raises `StorageError` where the file cannot be used."""
 
-    def __init__(self, path: Path, synchronous: str = "FULL") -> None:
+    def __init__(self, path: Path, synchronous: str = "FULL", payloads: Payloads = PLAIN) -> None:
         super().__init__(path, SCHEMA, synchronous)
+        self._payloads = payloads
+        self._rekeyed = 0
 
     async def append(self, request: AppendTurns, now_us: int) -> Appended:
-        return await self.submit(lambda db: sessions.append(db, request, now_us))
+        return await self._write(lambda shard: shard.append(request, now_us))
 
     async def create(self, request: CreateSession, now_us: int) -> SessionInfo:
-        return await self.submit(lambda db: sessions.create(db, request, now_us))
+        return await self._write(lambda shard: shard.create(request, now_us))
 
     async def get(self, request: GetSession) -> SessionInfo:
-        return await self.submit(lambda db: sessions.info(db, request.tenant, request.session_id), reads=True)
+        return await self._read(lambda shard: shard.info(request.tenant, request.session_id))
 
     async def history(self, request: GetHistory) -> History:
-        return await self.submit(lambda db: sessions.history(db, request), reads=True)
+        return await self._read(lambda shard: shard.history(request))
+
+    async def list(self, request: ListSessions) -> SessionList:
+        return await self.submit(lambda db: keeping.listed(db, self._payloads, request), reads=True)
+
+    async def tenants(self) -> Sequence[str]:
+        return await self.submit(keeping.tenants, reads=True)
+
+    async def update(self, request: UpdateSession, now_us: int) -> SessionInfo:
+        return await self._write(lambda shard: shard.update(request, now_us))
+
+    async def fork(self, request: ForkSession, now_us: int) -> SessionInfo:
+        return await self._write(lambda shard: shard.fork(request, now_us))
+
+    async def close_session(self, request: CloseSession, now_us: int) -> SessionInfo:
+        return await self._write(lambda shard: shard.close(request, now_us))
+
+    async def roll_back(self, request: RollBackRun, now_us: int) -> SessionInfo:
+        return await self._write(lambda shard: shard.roll_back(request, now_us))
 
     async def delete(self, request: DeleteSession) -> None:
-        await self.submit(lambda db: sessions.delete(db, request))
+        await self._write(lambda shard: shard.delete(request))
+
+    async def erase(self, request: EraseUser) -> Erased:
+        erased = await self.submit(lambda db: keeping.erase(db, self._payloads, request))
+        await asyncio.to_thread(self._empty_log)
+        return erased
+
+    async def expire(self, now_us: int, timeout_s: float, max_s: float, limit: int = 1000) -> int:
+        updated = now_us - round(timeout_s * 1e6) if timeout_s else NEVER
+        created = now_us - round(max_s * 1e6) if max_s else NEVER
+        found = await asyncio.to_thread(self._idle, updated, created, limit)
+        gone = 0
+        for i in range(0, len(found), DROPPED_AT_ONCE):
+            drop = partial(keeping.drop_idle, payloads=self._payloads, keys=found[i : i + DROPPED_AT_ONCE])
+            gone += await self.submit(partial(drop, updated_before_us=updated, created_before_us=created))
+        return gone
+
+    async def import_session(self, request: ImportSession) -> SessionInfo:
+        return await self._write(lambda shard: shard.import_session(request))
+
+    async def rekey(self, limit: int = 100) -> int:
+        done, self._rekeyed = await self.submit(lambda db: keeping.rekey(db, self._payloads, self._rekeyed, limit))
+        return done
+
+    async def _write(self, job: Callable[[Shard], T]) -> T:
+        return await self.submit(lambda db: job(Shard(db, self._payloads)))
+
+    async def _read(self, job: Callable[[Shard], T]) -> T:
+        return await self.submit(lambda db: job(Shard(db, self._payloads)), reads=True)
+
+    def _idle(self, updated: int, created: int, limit: int) -> Sequence[keeping.Key]:
+        """On a connection of its own, because it reads every head, and nobody shall wait for that."""
+        with closing(sqlite3.connect(self._path)) as db:
+            return keeping.idle(db, updated, created, limit)
+
+    def _empty_log(self) -> None:
+        """What was deleted is overwritten in the file, but its write-ahead log still has it."""
+        with closing(sqlite3.connect(self._path)) as db:
+            db.execute("pragma wal_checkpoint(truncate)")

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rayflow.errors import Fenced, StorageError
@@ -21,11 +23,13 @@ BUSY_S = 5.0
 
 
 class Schema(NamedTuple):
-    """`what` is in the file, for messages; `sql`: the script in `sql/` that makes it, at any earlier version."""
+    """`what` is in the file, for messages; `sql`: the script in `sql/` that makes what is missing, at any earlier
+    version; `upgrades`: by earlier version, the script that then takes over its content."""
 
     what: str
     sql: str
     version: int
+    upgrades: Mapping[int, str] = MappingProxyType({})
 
 
 class OwnedFile:
@@ -45,6 +49,7 @@ class OwnedFile:
         try:
             self.db.execute("pragma journal_mode = wal")
             self.db.execute(f"pragma synchronous = {synchronous}")
+            self.db.execute("pragma secure_delete = on")  # what was deleted is overwritten
             self._upgrade()
             self.epoch = self._take_over()
         except BaseException:
@@ -82,15 +87,39 @@ class OwnedFile:
         return int(epoch)
 
     def _upgrade(self) -> None:
+        """All or nothing: what fails half-way, for want of space for instance, leaves the file as it was."""
+        if self._version() == self._schema.version:
+            return
+        self.db.execute("begin immediate")
+        try:
+            version = self._version()  # somebody else may have done it meanwhile
+            if version < self._schema.version:
+                self._run(self._schema.sql)
+                if upgrade := self._schema.upgrades.get(version):
+                    self._run(upgrade)
+                self.db.execute(f"pragma user_version = {self._schema.version}")
+            self.db.execute("commit")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("rollback")
+            raise
+
+    def _version(self) -> int:
         (version,) = self.db.execute("pragma user_version").fetchone()
-        _, sql, newest = self._schema
-        if version > newest:
+        if version > self._schema.version:
             raise StorageError(
-                f"{self._path} was written by a newer rayflow (schema {version}, this one knows {newest}):"
-                " upgrade rayflow",
+                f"{self._path} was written by a newer rayflow (schema {version}, this one knows"
+                f" {self._schema.version}): upgrade rayflow",
                 path=str(self._path),
                 schema_version=version,
             )
-        if version < newest:
-            script = files("rayflow.stores").joinpath("sql", sql).read_text()
-            self.db.executescript(f"begin immediate; {script} pragma user_version = {newest}; commit")
+        return int(version)
+
+    def _run(self, script: str) -> None:
+        """Statement by statement: `executescript` would commit first."""
+        statement = ""
+        for line in files("rayflow.stores").joinpath("sql", script).read_text().splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                self.db.execute(statement)
+                statement = ""

@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from support.sessions import NOW_US, append, assistant, history, texts, user
 
 from rayflow.chat import FunctionCall, Message, ToolCall
 from rayflow.errors import Conflict, NotFound
-from rayflow.messages import Appended, AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, History, Turn
+from rayflow.messages import Appended, AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, Turn
 from rayflow.runtime.ports import SessionStore
-from rayflow.stores.memory import MemoryStore
-from rayflow.stores.sqlite import SqliteStore
-
-NOW_US = 1_790_000_000_000_000
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
-    made: SessionStore = MemoryStore(1000) if request.param == "memory" else SqliteStore(tmp_path / "s" / "0.sqlite")
-    await made.open()
-    yield made
-    await made.close()
-
-
-def user(text: str) -> Message:
-    return Message("user", text)
-
-
-def assistant(text: str) -> Message:
-    return Message("assistant", text)
-
-
-async def append(
-    store: SessionStore, *messages: Message, session: str = "s", now_us: int = NOW_US, **more: Any
-) -> Appended:
-    return await store.append(AppendTurns(more.pop("tenant", "t"), session, list(messages), **more), now_us)
-
-
-async def history(store: SessionStore, session: str = "s", tenant: str = "t", **more: Any) -> History:
-    return await store.history(GetHistory(tenant, session, **more))
-
-
-async def texts(store: SessionStore, **more: Any) -> list[str]:
-    return [turn.message.text for turn in (await history(store, **more)).turns]
 
 
 async def test_turns_are_numbered_from_one_and_come_back_in_order(store: SessionStore) -> None:
@@ -60,7 +24,7 @@ async def test_turns_are_numbered_from_one_and_come_back_in_order(store: Session
         (3, "assistant", "three", "r1", "billing"),
     ]
     assert [turn.created_us for turn in found.turns] == [NOW_US, NOW_US, NOW_US + 5]
-    assert {turn.status for turn in found.turns} == {"complete"}
+    assert not any(turn.partial for turn in found.turns)
     info = found.info
     assert (info.session_id, info.tenant, info.user_id, info.turns) == ("s", "t", "ada", 3)
     assert (info.created_us, info.updated_us) == (NOW_US, NOW_US + 5)
@@ -150,7 +114,7 @@ async def test_a_repetition_is_told_the_answer_that_the_run_has_committed(store:
     first = await append(store, assistant("b"), run_id="r", agent="billing", expected_seq=1, now_us=NOW_US + 5)
     assert first.answer is None, "made for the first time"
     await append(store, user("next"), run_id="later")
-    committed = Turn(2, assistant("b"), "r", "billing", "complete", NOW_US + 5)
+    committed = Turn(2, assistant("b"), "r", "billing", False, NOW_US + 5)
     assert (await store.append(question, NOW_US + 9)).answer == committed
 
 
@@ -159,13 +123,13 @@ async def test_a_repeated_answer_is_told_the_one_that_stands(store: SessionStore
     await append(store, assistant("b"), run_id="r", agent="billing", expected_seq=1)
     for expected in (-1, 1):
         again = await append(store, assistant("other"), run_id="r", agent="facts", expected_seq=expected)
-        assert (again.last_seq, again.answer) == (2, Turn(2, assistant("b"), "r", "billing", "complete", NOW_US))
+        assert (again.last_seq, again.answer) == (2, Turn(2, assistant("b"), "r", "billing", False, NOW_US))
     assert await texts(store) == ["a", "b"]
 
 
 async def test_an_incomplete_turn_is_no_answer(store: SessionStore) -> None:
     await append(store, user("a"), run_id="r")
-    await append(store, assistant("b"), run_id="r", status="partial")
+    await append(store, assistant("b"), run_id="r", partial=True)
     assert (await append(store, user("a"), run_id="r")).answer is None
     assert (await append(store, assistant("b"), run_id="r")).answer is None
 

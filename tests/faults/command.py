@@ -88,7 +88,9 @@ def _run(fault: Fault, times: int, seed: int, rate: float) -> Result:
 
 
 async def _run_in(folder: Path, fault: Fault, times: int, seed: int, rate: float) -> Report:
-    async with running(folder, seed, shards=fault.shards, through_proxy=fault.through_proxy) as system:
+    async with running(
+        folder, seed, shards=fault.shards, through_proxy=fault.through_proxy, store=fault.store
+    ) as system:
         return await run_fault(fault, system, times=times, rate=rate, seed=seed, warm_up_s=WARM_UP_S, say=_say)
 
 

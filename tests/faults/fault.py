@@ -10,7 +10,7 @@ from faults.watch import Snapshot
 
 
 class Fault(ABC):
-    """`promise` in a line. `times`: how often it is injected unless asked otherwise.
+    """`promise` in a line. `times`: how often it is injected unless asked otherwise. `store`: what keeps the sessions.
 
     `stream_error_s`: a started stream may end in an error event within so long of the injection (0: not at all).
     `heal_s`: everything is back within so long. `allows_partial`: an answer may lack one of its agents.
@@ -20,6 +20,7 @@ class Fault(ABC):
     promise: str
     times: int = 30
     shards: int = 1
+    store: str = "sqlite"
     through_proxy: bool = False
     stream_error_s: float = 1.0
     heal_s: float = 5.0

@@ -14,11 +14,14 @@ from faults.watch import Snapshot
 class Kill(Fault):
     """One process of a role, again and again, each time after the last one healed."""
 
-    def __init__(self, name: str, role: str, *, times: int = 30, shards: int = 1, gap_s: float = 2.0) -> None:
+    def __init__(
+        self, name: str, role: str, *, times: int = 30, shards: int = 1, gap_s: float = 2.0, store: str = "sqlite"
+    ) -> None:
         self.name = name
         self.promise = f"kill -9 of {role}: nothing acknowledged is lost, no error where a retry is safe, back in 5 s"
         self.times = times
         self.shards = shards
+        self.store = store
         self._role = role
         self._gap_s = gap_s
 
@@ -55,4 +58,6 @@ KILLS: tuple[Fault, ...] = (
     Kill("ingress", "ingress"),
     Kill("eventlog", "eventlog"),
     Kill("store-200", "session", times=200, shards=4, gap_s=1.0),
+    Kill("store-postgres", "session", times=200, shards=4, gap_s=1.0, store="postgres"),
+    Kill("store-redis", "session", times=200, shards=4, gap_s=1.0, store="redis"),
 )

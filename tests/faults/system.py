@@ -6,12 +6,13 @@ import asyncio
 import sqlite3
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
 from support.served import Served, rayflow
+from support.servers import PostgresServer, RedisServer, Server
 
 from faults.client import Client
 from faults.proxy import FaultProxy
@@ -23,13 +24,23 @@ START_S = 30.0
 DRAIN_S = 60.0
 RELOAD_S = 120.0
 QUIET_S = 3.0
+SERVERS: dict[str, type[Server]] = {"postgres": PostgresServer, "redis": RedisServer}
 ENV = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class System:
-    """`rayflow serve` on a folder. `expected`: the addresses that were there when it had started."""
+    """`rayflow serve` on a folder. `session`: that section of its workflow; `database`: the server that it names.
+    `expected`: the addresses that were there when it had started."""
 
-    def __init__(self, folder: Path, upstream: Upstream, proxy: FaultProxy | None, client: Client, shards: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: Upstream,
+        proxy: FaultProxy | None,
+        client: Client,
+        session: Mapping[str, object],
+        database: Server | None,
+    ) -> None:
         self.folder = folder
         self.state = folder / ".rayflow"
         self.upstream = upstream
@@ -38,7 +49,8 @@ class System:
         self.watch = Watch(self.state)
         self.expected: frozenset[str] = frozenset()
         self.edition = 1
-        self._shards = shards
+        self.database = database
+        self._session = session
 
     async def start(self) -> None:
         """Serve. Raises AssertionError where it does not get ready."""
@@ -56,7 +68,7 @@ class System:
         """The workflow file in its present edition."""
         port = self.proxy.port if self.proxy else self.upstream.port
         url = f"http://127.0.0.1:{port}/v1"
-        write_workflow(self.workflow, url, edition=self.edition, shards=self._shards)
+        write_workflow(self.workflow, url, edition=self.edition, session=self._session)
 
     async def reload(self) -> tuple[int, str]:
         """`rayflow reload`: its exit code and what it said."""
@@ -103,14 +115,32 @@ class System:
         return found
 
 
+@contextmanager
+def database(store: str) -> Iterator[Server | None]:
+    """A server for this kind of session store, if it needs one."""
+    if store not in SERVERS:
+        yield None
+        return
+    server = SERVERS[store]()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
 @asynccontextmanager
-async def running(folder: Path, seed: int, *, shards: int = 1, through_proxy: bool = False) -> AsyncIterator[System]:
+async def running(
+    folder: Path, seed: int, *, shards: int = 1, through_proxy: bool = False, store: str = "sqlite"
+) -> AsyncIterator[System]:
     """A system that serves from `folder`; it is killed at the end."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Upstream(seed))
         proxy = await stack.enter_async_context(FaultProxy(upstream.port, seed)) if through_proxy else None
         client = await stack.enter_async_context(Client(""))
-        system = System(folder, upstream, proxy, client, shards)
+        server = stack.enter_context(database(store))
+        session = {"shards": shards, "store": store, **({"dsn": server.dsn} if server else {})}
+        system = System(folder, upstream, proxy, client, session, server)
         await system.start()
         stack.push_async_callback(system.close)
         yield system

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from faults.answers import prompt
 
 AGENTS = ("alpha", "beta")
 
 
-def write_workflow(file: Path, model_url: str, *, edition: int = 1, shards: int = 1) -> None:
+def write_workflow(
+    file: Path, model_url: str, *, edition: int = 1, session: Mapping[str, object] = MappingProxyType({})
+) -> None:
     """Write the workflow file, at once and whole. `edition` changes the agents' prompts."""
     workflow = {
         "name": "fault-team",
@@ -42,7 +46,7 @@ def write_workflow(file: Path, model_url: str, *, edition: int = 1, shards: int 
             ],
         },
         "processing": {"routers": 2, "ingress": 2},
-        "session": {"shards": shards},
+        "session": dict(session),
         # As many actors as the harness counts, and an endpoint that is well again is asked again within a second.
         "scaling": {"strategy": "manual"},
         "resilience": {"breaker": {"open_s": 1.0, "max_open_s": 1.0}},

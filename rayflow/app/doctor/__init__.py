@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rayflow.app.doctor import credentials, folders, health, machine, network
 from rayflow.app.doctor.finding import Finding
+from rayflow.app.doctor.sessions import sessions
 
 
 def examine(state: Path, port: int, env: Mapping[str, str] = os.environ) -> list[Finding]:
@@ -28,6 +29,7 @@ def examine(state: Path, port: int, env: Mapping[str, str] = os.environ) -> list
         folders.free_disk(state),
         folders.temp_folder(state),
         folders.running(state),
+        sessions(state),
         network.port(state, port),
         network.ray_ports(),
         health.ray_health_checks(),

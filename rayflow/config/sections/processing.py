@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from rayflow.config.sections.base import Mismatch, ReferenceProblems, Section
+from rayflow.config.sections.base import Mismatch, Name, ReferenceProblems, Section
+from rayflow.config.sections.encryption import EncryptionConfig
 
 
 class ProcessingConfig(Section):
@@ -24,6 +25,13 @@ class ProcessingConfig(Section):
     """Router actors; a session always belongs to one of them."""
     ingress: Annotated[int, Field(ge=1, le=64)] = 2
     """HTTP processes on the one port; with two, one may die without the port being closed for a moment."""
+    multitask_strategy: Literal["enqueue", "reject", "interrupt", "rollback"] = "enqueue"
+    """A message for a session whose last one is still being answered: enqueue waits in order, reject gets 409,
+    interrupt cancels the answer and keeps what was shown of it, rollback cancels it and takes its turns back. Requests
+    may say otherwise."""
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
+    """When a client leaves before its answer is there: cancel stops the models and keeps what was shown, continue
+    finishes and stores the answer. Requests may say otherwise."""
     max_queue: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """Runs that may wait for a busy agent in one router; more get 429 with Retry-After."""
     ready_grace_s: Annotated[float, Field(ge=0, le=600)] = 0.5
@@ -44,25 +52,49 @@ class ProcessingConfig(Section):
 class SessionConfig(Section):
     """How conversations are kept."""
 
-    store: Literal["sqlite", "memory"] = "sqlite"
-    """sqlite: durable, in the state folder. memory: lost with the process."""
+    store: Literal["sqlite", "memory", "postgres", "redis"] = "sqlite"
+    """sqlite: durable, in the state folder. postgres, redis: on the server at `dsn`. memory: lost with the process."""
     shards: Annotated[int, Field(ge=1, le=64)] = 1
-    """Session store actors; each owns a part of all sessions. It cannot change while the state folder holds any."""
+    """Session store actors; each owns a part of all sessions. It cannot change while there are any."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """SQLite durability: FULL survives power loss, NORMAL only process death."""
     max_memory_sessions: Annotated[int, Field(ge=1)] = 100_000
     """memory only: the least recently used session is dropped beyond this."""
+    dsn: SecretStr | None = None
+    """postgres, redis: the server, such as `postgresql://user:password@host/database` or `rediss://host:6379/0`."""
+    namespace: Name | None = None
+    """postgres, redis: systems that share a server differ in this; the workflow's name where it is not set."""
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 20
+    """postgres, redis: connections that each store actor keeps."""
+    pool_overflow: Annotated[int, Field(ge=0, le=1000)] = 10
+    """postgres, redis: connections it may open beyond those at a peak, and closes after it."""
+    pool_timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """postgres, redis: how long a request waits for a connection."""
+    outage_wait_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    """postgres, redis: how long requests wait for a server that is away; then they get 503 with Retry-After."""
+    allow_volatile: bool = False
+    """postgres, redis: accept a server that may lose sessions, such as Redis without an append-only file."""
+    expire: bool = False
+    """Delete sessions that are not used any more, with all their turns. Off, they are kept until somebody does."""
+    default_timeout_s: Annotated[float, Field(ge=0)] = 3600.0
+    """With `expire`: a session goes when nothing has happened in it for so long; 0 for never."""
+    max_timeout_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """With `expire`: a session goes when it began so long ago, used or not; 0 for never."""
+    cleanup_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """With `expire`: how often that is looked at."""
+    encryption: EncryptionConfig | None = None
+    """Encrypt messages, titles and metadata where they are stored; null: store them readable."""
 
+    @property
+    def volatile(self) -> bool:
+        """Whether sessions may be lost, because the user allows it."""
+        return self.store == "memory" or self.allow_volatile
 
-class ContextConfig(Section):
-    """What a model sees of the conversation."""
-
-    enrichment: bool = True
-    """Add earlier turns of the session to a call."""
-    window: Annotated[int, Field(ge=0, le=1000)] = 20
-    """Earlier messages a call carries."""
-    cached_sessions: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
-    """Sessions whose window a router keeps in memory, so that a turn reads the store once and not each time."""
+    @model_validator(mode="after")
+    def _reachable(self) -> SessionConfig:
+        if self.store in ("postgres", "redis") and self.dsn is None:
+            raise ReferenceProblems([Mismatch("dsn", f"the address of the server, for store {self.store}", "nothing")])
+        return self
 
 
 class StreamingConfig(Section):

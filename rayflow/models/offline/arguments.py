@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rayflow.models.offline.words import STOP, stem, words
+from rayflow.language.words import STOP, stem, words
 
 Json = Any
 """A JSON value: the shapes are dictated by somebody else's schema."""

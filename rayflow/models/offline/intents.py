@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from rayflow.models.offline.sentences import sentences
-from rayflow.models.offline.words import words
+from rayflow.language.sentences import sentences
+from rayflow.language.words import words
 
 MAX_FORM_CHARS = 600
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rayflow.errors import ConfigurationError
 from rayflow.models.offline.ranking import Index, Passage
-from rayflow.models.offline.sentences import sentences
+from rayflow.language.sentences import sentences
 
 MAX_BYTES = 16 << 20
 

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rayflow.models.offline.sentences import Sentence
-from rayflow.models.offline.words import alternatives, content_words, kinds_asked
+from rayflow.language.sentences import Sentence
+from rayflow.language.words import alternatives, content_words, kinds_asked
 
 K1 = 1.2
 B = 0.5

@@ -1,29 +1,63 @@
--- Schema version 2 of a session shard. A turn is one row of an append-only log; a session is its head.
-create table if not exists sessions (
+-- Schema version 3 of a session shard. A session is a head and a log; a turn is one entry of an append-only log.
+-- Logs have numbers of their own, because one may outlive its session: forks read the beginning of their parent's.
+-- `head` and `message` are content and may be encrypted; `data_key` is the wrapped key, empty where they are not. It is
+-- kept in both places: with the log for those who share it, and with the head for every append.
+create table if not exists logs (
+    number      integer primary key,
     tenant      text    not null,
     session_id  text    not null,
+    data_key    blob    not null
+);
+
+create table if not exists heads (
+    tenant      text    not null,
+    session_id  text    not null,
+    number      integer not null,
     user_id     text    not null,
     created_us  integer not null,
     updated_us  integer not null,
     last_seq    integer not null,
-    metadata    text    not null,
+    version     integer not null,
+    closed_us   integer not null,
+    parent_id   text    not null,
+    branch_id   text    not null,
+    forked_at   integer not null,
+    data_key    blob    not null,
+    head        blob    not null,
     primary key (tenant, session_id)
 ) without rowid;
 
-create table if not exists turns (
-    tenant      text    not null,
-    session_id  text    not null,
-    seq         integer not null,
+create index if not exists heads_by_age on heads (tenant, created_us, session_id);
+create index if not exists heads_by_user on heads (tenant, user_id, created_us, session_id);
+
+-- `place` is number * 2^31 + seq: one integer is the quickest key there is, keeps the turns of a log together, and
+-- leaves a turn of up to 4 kB on its page.
+create table if not exists entries (
+    place       integer primary key,
     run_id      text    not null,
     role        text    not null,
     agent       text    not null,
-    status      text    not null,
+    partial     integer not null,
     created_us  integer not null,
-    message     blob    not null,
-    primary key (tenant, session_id, seq)
+    usage       text,
+    digest      text    not null,
+    message     blob    not null
+);
+
+-- A repetition with a digest is recognised however old it is.
+create index if not exists entries_by_digest on entries (run_id, place) where digest <> '';
+
+-- The log `number` begins with the entries of `source` up to `upto`, after those of the share before.
+create table if not exists shares (
+    number  integer not null,
+    upto    integer not null,
+    source  integer not null,
+    primary key (number, upto)
 ) without rowid;
 
--- Since version 2: how often the file was opened, which is the number of its present owner. One row.
+create index if not exists shares_by_source on shares (source, upto);
+
+-- How often the file was opened, which is the number of its present owner. One row.
 create table if not exists ownership (
     id     integer primary key check (id = 1),
     epoch  integer not null

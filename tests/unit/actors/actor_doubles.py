@@ -12,6 +12,7 @@ from typing import Any
 
 from rayflow.actors.agent import Agent
 from rayflow.actors.aggregator import Aggregator
+from rayflow.actors.enrichment import NO_CONTEXT_MEANS, ContextMeans
 from rayflow.actors.outbox import Outbox
 from rayflow.actors.router import Router
 from rayflow.actors.sessions import Sessions
@@ -22,7 +23,19 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import PeerLost
 from rayflow.events import Event
 from rayflow.ids import new_run_id
-from rayflow.messages import EventBatch, GetHistory, History, Payload, Progress, RunRequest, RunResult, TokenStream
+from rayflow.messages import (
+    EventBatch,
+    GetHistory,
+    History,
+    Payload,
+    Progress,
+    RunRequest,
+    RunResult,
+    Token,
+    TokenStream,
+    VoidAttempt,
+    Voided,
+)
 from rayflow.runtime.ports import Inlet, ModelClient, SessionStore, StreamHandler
 from rayflow.stores.memory import MemoryStore
 
@@ -115,6 +128,11 @@ class Team:
     def start(self, text: str = "hello", session: str = "sess_1", **more: Any) -> asyncio.Task[RunResult]:
         return asyncio.create_task(self.run(text, session, **more))
 
+    def voided(self, void: VoidAttempt) -> Voided:
+        """What the client has of a part."""
+        heard = [m for m in self.heard if isinstance(m, Token) and (m.run_id, m.agent) == (void.run_id, void.agent)]
+        return Voided(len(heard), "".join(token.text for token in heard))
+
     async def turns(self, session: str = "sess_1") -> list[tuple[str, str]]:
         history: History = await self.fabric.ask("session/0", GetHistory("t", session, limit=1000), PATIENCE_S)
         return [(turn.message.role, turn.message.text) for turn in history.turns]
@@ -156,16 +174,18 @@ async def team(
     store: SessionStore | None = None,
     model: Callable[[str], ModelClient] = lambda _: HeldModel(),
     replicas: bool = True,
+    context: ContextMeans = NO_CONTEXT_MEANS,
 ) -> AsyncIterator[Team]:
     """One replica of each agent, one router, one store; `replicas`: False leaves the pools empty."""
     configuration = configuration or config()
     fabric = InProcessFabric()
     rng = random.Random(1)
     models: dict[str, Any] = {agent.name: model(agent.name) for agent in configuration.agents}
-    router = Router("router/0", configuration, fabric, Outbox(fabric), SYSTEM_CLOCK, rng)
+    router = Router("router/0", configuration, fabric, Outbox(fabric), SYSTEM_CLOCK, rng, context=context)
     found = Team(configuration, fabric, router, models)
     fabric.bind("eventlog/0", {EventBatch: lambda batch: found.events.extend(batch.events)})
-    fabric.bind("client/0", {Progress: found.heard.append}, hearing(found.heard.append))
+    reading: dict[type[Payload], Any] = {Progress: found.heard.append, VoidAttempt: found.voided}
+    fabric.bind("client/0", reading, hearing(found.heard.append))
     sessions = Sessions("session/0", store or MemoryStore(1000), Outbox(fabric), SYSTEM_CLOCK)
     await sessions.start()
     fabric.bind("session/0", sessions.handlers)

@@ -15,7 +15,7 @@ from rayflow.clock import SYSTEM_CLOCK, Clock, ManualClock, deadline
 from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.schema import AgentConfig, StreamingConfig
 from rayflow.errors import ConfigurationError, ModelError, ModelIncomplete, Unavailable
-from rayflow.messages import AgentCall, AgentReply, Token
+from rayflow.messages import AgentCall, AgentReply, FollowPart, Token
 from rayflow.models.offline.model import OfflineModel
 from rayflow.runtime.ports import ModelClient
 
@@ -292,4 +292,4 @@ async def test_a_draining_replica_finishes_its_calls_and_closes_its_model() -> N
 
 def test_every_message_of_a_replica_has_a_handler() -> None:
     handlers: dict[type, Callable[..., Any]] = dict(made(HeldModel()).handlers)
-    assert set(handlers) == {AgentCall}
+    assert set(handlers) == {AgentCall, FollowPart}

@@ -83,7 +83,7 @@ async def test_all_who_wait_hear_that_somebody_else_stopped_the_run() -> None:
         runs = [t.start("x", **AGAIN) for _ in range(2)]
         await t.models["a"].busy()
         await settle()
-        t.fabric.tell("router/0", CancelRun("run_1", "enough"))
+        t.fabric.tell("router/0", CancelRun("run_1", "enough", "t"))
         outcomes = await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), PATIENCE_S)
         assert [str(outcome) for outcome in outcomes] == ["the run was cancelled: enough"] * 2
 
@@ -93,7 +93,7 @@ async def test_a_run_that_is_stopped_before_its_first_step_is_stopped() -> None:
         run = t.start("x", **AGAIN)
         while "run_1" not in t.router._runs:
             await asyncio.sleep(0)
-        t.router._cancel(CancelRun("run_1", "enough"))
+        t.router._runs["run_1"].stop("enough")
         with pytest.raises(Cancelled, match="enough"):
             await asyncio.wait_for(run, PATIENCE_S)
         assert not t.models["a"].requests

@@ -161,7 +161,7 @@ async def test_whoever_waits_for_a_run_that_another_stops_hears_of_it() -> None:
     async with team(model=lambda _: HeldModel(held=True)) as t:
         run = t.start("x", run_id="run_1")
         await t.models["a"].busy()
-        t.fabric.tell("router/0", CancelRun("run_1", "client disconnected"))
+        t.fabric.tell("router/0", CancelRun("run_1", "client disconnected", "t"))
         with pytest.raises(Cancelled, match="client disconnected"):
             await asyncio.wait_for(run, PATIENCE_S)
         last = (await t.trail("run_1"))[-1]
@@ -170,7 +170,7 @@ async def test_whoever_waits_for_a_run_that_another_stops_hears_of_it() -> None:
 
 async def test_cancelling_an_unknown_run_changes_nothing() -> None:
     async with team() as t:
-        t.fabric.tell("router/0", CancelRun("run_none"))
+        t.fabric.tell("router/0", CancelRun("run_none", "enough"))
         assert (await t.run()).content == "done"
 
 

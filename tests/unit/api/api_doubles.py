@@ -99,6 +99,11 @@ class ScriptedClient:
         self.ready = True
         self.runs: list[RunRequest] = []
         self.timeouts: list[float | None] = []
+        self.outlived: list[bool] = []
+        """Whether the run was to go on without its client, by run."""
+        self.stopped: list[tuple[str, str, str]] = []
+        """Run, tenant and session of each cancellation."""
+        self.followed: list[tuple[str, str, str]] = []
         self.waiting = asyncio.Event()
         """Set when a run has come to an event in its script."""
         self.cancelled = asyncio.Event()
@@ -109,7 +114,8 @@ class ScriptedClient:
     def now_us(self) -> int:
         return NOW_US
 
-    async def run(self, request: RunRequest, timeout_s: float | None = None) -> RunResult:
+    async def run(self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False) -> RunResult:
+        self.outlived.append(outlives)
         async for item in self.stream(request, timeout_s):
             if isinstance(item, RunResult):
                 return item
@@ -134,11 +140,27 @@ class ScriptedClient:
             raise
 
     async def batches(
-        self, request: RunRequest, timeout_s: float | None = None
+        self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False
     ) -> AsyncGenerator[list[Token | Progress | RunResult], None]:
+        self.outlived.append(outlives)
         async with aclosing(self.stream(request, timeout_s)) as items:
             async for item in items:
                 yield [item]
+
+    async def follow(
+        self, run_id: str, tenant: str, session_id: str = ""
+    ) -> AsyncGenerator[list[Token | Progress | RunResult], None]:
+        self.followed.append((run_id, tenant, session_id))
+        for step in self.script(RunRequest(run_id, session_id or "sess_1", [])):
+            if isinstance(step, BaseException):
+                raise step
+            assert not isinstance(step, asyncio.Event)
+            yield [step]
+
+    async def cancel(self, run_id: str, reason: str, tenant: str = "", session_id: str = "") -> None:
+        self.stopped.append((run_id, tenant, session_id))
+        if run_id.endswith("unknown"):
+            raise NotFound(f"no run {run_id} is under way", kind="run", id=run_id)
 
     async def session(self, message: CreateSession | GetSession | GetHistory | DeleteSession) -> Any:
         known = self.sessions.get(message.session_id)
@@ -163,7 +185,7 @@ class ScriptedClient:
         roles = ("user", "assistant")
         self.sessions[session_id] = SessionInfo(session_id, "", "ann", NOW_US, NOW_US, len(texts))
         self.turns[session_id] = [
-            Turn(seq, Message(roles[(seq - 1) % 2], text), f"run_{seq}", "", "complete", NOW_US)
+            Turn(seq, Message(roles[(seq - 1) % 2], text), f"run_{seq}", created_us=NOW_US)
             for seq, text in enumerate(texts, 1)
         ]
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import httpx2
+import msgspec
 from api_doubles import ScriptedClient, result, tokens
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -80,3 +81,14 @@ def test_the_documented_metrics_are_those_of_the_registry() -> None:
         row["name"]: (row["kind"], set(re.findall(r"`(\w+)`", row["labels"]))) for row in ROW.finditer(DOCS.read_text())
     }
     assert documented == kept
+
+
+def test_contexts_are_counted_by_whether_they_were_in_memory() -> None:
+    metrics = Metrics("team")
+    run = RunRequest("run_1", "sess_1", [])
+    for read in (True, False, False, None):
+        with metrics.run() as meter:
+            meter.finished(msgspec.structs.replace(result(run), context_read=read))
+    text = metrics.expose().decode()
+    assert 'rayflow_context_cache_total{outcome="hit"} 2.0' in text
+    assert 'rayflow_context_cache_total{outcome="miss"} 1.0' in text

@@ -12,10 +12,16 @@ async def test_a_session_is_made_looked_at_and_deleted(http: httpx2.AsyncClient)
     session = {
         "session_id": "s-1",
         "user_id": "ann",
+        "title": "",
         "created_at": "2026-09-21T14:13:20.123Z",
         "updated_at": "2026-09-21T14:13:20.123Z",
         "turns": 0,
         "metadata": {"plan": {"tier": 2}},
+        "version": 1,
+        "closed_at": None,
+        "parent_conversation_id": None,
+        "branch_id": None,
+        "forked_at": None,
     }
     assert (made.status_code, made.headers["location"], made.json()) == (201, "/sessions/s-1", session)
     assert (await http.get("/sessions/s-1")).json() == session

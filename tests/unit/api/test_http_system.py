@@ -72,7 +72,10 @@ async def test_the_document_describes_every_route_and_leads_nowhere_else(http: h
     assert {(method, path) for path, item in document["paths"].items() for method in item} == {
         ("post", "/v1/chat/completions"), ("get", "/v1/models"), ("get", "/v1/models/{model_id}"),
         ("post", "/chat"), ("post", "/sessions"), ("get", "/sessions/{session_id}"),
-        ("get", "/sessions/{session_id}/history"), ("delete", "/sessions/{session_id}"),
+        ("get", "/sessions"), ("patch", "/sessions/{session_id}"), ("delete", "/sessions/{session_id}"),
+        ("get", "/sessions/{session_id}/history"), ("post", "/sessions/{session_id}/fork"),
+        ("post", "/sessions/{session_id}/close"), ("delete", "/users/{user_id}"),
+        ("post", "/runs/{run_id}/cancel"), ("get", "/runs/{run_id}/events"),
         ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
     }  # fmt: skip
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
@@ -115,7 +118,7 @@ async def test_the_written_documentation_has_every_route_and_every_error(http: h
     text = DOCS.read_text()
     document = (await http.get("/openapi.json")).json()
     routes = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
-    assert set(re.findall(r"^\| `((?:GET|POST|DELETE) [^`]+)`", text, re.MULTILINE)) == routes
+    assert set(re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) [^`]+)`", text, re.MULTILINE)) == routes
     own = (HeadersInvalid, UnsupportedMediaType, UnsupportedParameter, MethodNotAllowed, BodyTooSlow)
     expected = {cls.slug: cls.status for cls in (*BY_SLUG.values(), *own)}
     rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{3}) \|", text, re.MULTILINE)

@@ -85,7 +85,7 @@ def test_check_prints_every_problem_on_its_own_line_and_exits_with_3(rayflow: Co
         "error: 3 problems in the configuration",
         "  rayflow.yaml:4:12: processing.routers: expected a whole number between 1 and 64, got 'two'",
         "  rayflow.yaml:5:3: processing.drian_s: expected a known key, got 'drian_s'; did you mean drain_s?",
-        "  --set: session.store: expected one of sqlite, memory, got 'none'",
+        "  --set: session.store: expected one of sqlite, memory, postgres, redis, got 'none'",
     ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from rayflow.config.load import from_dict, load, load_or_example, load_text
-from rayflow.config.schema import WorkflowConfig
+from rayflow.config.schema import ContextConfig, WorkflowConfig
 from rayflow.config.template import STARTER
 from rayflow.errors import ConfigurationError, from_info
 
@@ -49,7 +49,7 @@ BROKEN = {
     ),
     "unknown key that is like no other": (
         changed("processing:", "context: {zzz: 2}\nprocessing:"), 10, 11, "context.zzz",
-        "one of the keys enrichment, window, cached_sessions", "'zzz'", "",
+        f"one of the keys {', '.join(ContextConfig.model_fields)}", "'zzz'", "",
     ),
     "duplicate key": (
         changed("  - name: b", "  - name: b\n    role: x\n    role: y"), 7, 5, "agents.1.role",
@@ -89,7 +89,7 @@ BROKEN = {
     ),
     "word that is not offered": (
         changed("routers: 2", "routers: 2\nsession: {store: sqlit}"), 12, 18, "session.store",
-        "one of sqlite, memory", "'sqlit'", "did you mean sqlite?",
+        "one of sqlite, memory, postgres, redis", "'sqlit'", "did you mean sqlite?",
     ),
     "section without a value": (
         changed("processing:\n  routers: 2\n", "processing:\n"), 10, 1, "processing",

@@ -12,7 +12,7 @@ from rayflow.config.rules import find, locate, root
         ("agents.3.seed", "a whole number between -9223372036854775808 and 9223372036854775807 or null"),
         ("processing.min_length", "a whole number of at least 0"),
         ("streaming.keepalive_s", "a number above 0 and at most 600"),
-        ("session.store", "one of sqlite, memory"),
+        ("session.store", "one of sqlite, memory, postgres, redis"),
         ("routing.rules.0.target_agents", "a list of names"),
         ("models.0.headers.X-Any", "text"),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 from rayflow.chat import Message
 from rayflow.errors import NotFound, StorageError, StorageFull
-from rayflow.messages import AppendTurns, GetHistory, GetSession, SessionInfo
+from rayflow.messages import AppendTurns, DeleteSession, EraseUser, ForkSession, GetHistory, GetSession, SessionInfo
 from rayflow.stores.sqlite import SCHEMA, SqliteStore
 
 
@@ -278,3 +278,97 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     command = mounted("ro", tmp_path, sys.executable, "-c", OPENING, str(tmp_path))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["storage-failed"], done.stderr
+
+
+async def test_what_was_erased_is_nowhere_in_the_file_or_its_log(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "db")
+    await store.open()
+    for i in range(50):
+        await store.append(turn(f"s{i}", f"SECRET{i}" * 200, user_id="ada"), 1)
+    await store.append(turn("other", "KEPT", user_id="bob"), 1)
+    files = [tmp_path / "db", tmp_path / "db-wal"]
+    assert any(b"SECRET" in file.read_bytes() for file in files)
+    assert (await store.erase(EraseUser("t", "ada"))).sessions == 50
+    assert not any(b"SECRET" in file.read_bytes() for file in files)
+    assert b"KEPT" in files[0].read_bytes()
+    await store.close()
+
+
+async def test_a_fork_of_a_long_session_copies_none_of_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "db")
+    await store.open()
+    await store.append(AppendTurns("t", "s", [Message("user", "x" * 1000)] * 2000), 1)
+    for i in range(100):
+        await store.fork(ForkSession("t", "s", f"c{i}", 1900), 2)
+        await store.append(turn(f"c{i}"), 3)
+    assert (await store.get(GetSession("t", "c99"))).turns == 1901
+    count = await store.submit(lambda db: db.execute("select count(*) from entries").fetchone()[0])
+    assert count == 2000 + 100
+    await store.delete(DeleteSession("t", "s"))
+    assert await store.submit(lambda db: db.execute("select count(*) from entries").fetchone()[0]) == 1900 + 100
+    for i in range(100):
+        await store.delete(DeleteSession("t", f"c{i}"))
+    left = "select (select count(*) from entries) + (select count(*) from logs) + (select count(*) from shares)"
+    assert await store.submit(lambda db: db.execute(left).fetchone()[0]) == 0
+    await store.close()
+
+
+async def test_lists_and_expiry_use_an_index_or_another_connection(tmp_path: Path) -> None:
+    """However many sessions there are, a page costs a page."""
+    store = SqliteStore(tmp_path / "db")
+    await store.open()
+    plans: list[str] = []
+    for sql in (
+        "select * from heads where tenant = 't' and (created_us, session_id) < (1, '') order by created_us desc,"
+        " session_id desc limit 10",
+        "select * from heads where tenant = 't' and user_id = 'u' and (created_us, session_id) < (1, '')"
+        " order by created_us desc, session_id desc limit 10",
+    ):
+        rows = await store.submit(lambda db: db.execute(f"explain query plan {sql}").fetchall())  # noqa: B023
+        plans.append(" ".join(row[3] for row in rows))
+    assert "heads_by_age" in plans[0]
+    assert "heads_by_user" in plans[1]
+    assert not any("B-TREE" in plan or "SCAN" in plan for plan in plans), plans
+    await store.close()
+
+
+async def test_a_damaged_page_is_an_error_and_other_sessions_go_on(tmp_path: Path) -> None:
+    """What lies on a page that cannot be read is refused, whole pages are served, and nothing is overwritten."""
+    path = tmp_path / "db"
+    store = SqliteStore(path)
+    await store.open()
+    for i in range(200):
+        await store.append(turn(f"s{i}", f"marker-{i}-" * 30), 1)
+    await store.close()
+    data = path.read_bytes()
+    at = data.index(b"marker-100-") // 4096 * 4096
+    path.write_bytes(data[:at] + b"\xff" * 4096 + data[at + 4096 :])
+    store = SqliteStore(path)
+    await store.open()
+    texts, errors = 0, []
+    for i in range(200):
+        try:
+            [kept] = (await store.history(GetHistory("t", f"s{i}"))).turns
+        except StorageError as error:
+            errors.append(error)
+        else:
+            assert kept.message.text == f"marker-{i}-" * 30
+            texts += 1
+    assert errors
+    assert texts > 100
+    assert "malformed" in errors[0].message
+    assert str(path) in errors[0].message
+    assert (await store.append(turn("new"), 1)).last_seq == 1
+    await store.close()
+    assert path.read_bytes()[at : at + 4096] == b"\xff" * 4096
+
+
+async def test_a_turn_whose_bytes_were_damaged_is_named(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "db")
+    await store.open()
+    await store.append(turn(), 1)
+    await store.submit(lambda db: db.execute("update entries set message = x'7b22ff' ").rowcount)
+    with pytest.raises(StorageError, match="turn 1 of session s is not what was written there"):
+        await store.history(GetHistory("t", "s"))
+    await store.append(turn(), 1)
+    await store.close()

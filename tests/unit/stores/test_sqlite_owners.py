@@ -17,10 +17,12 @@ import pytest
 
 from rayflow.chat import Message
 from rayflow.errors import Fenced, StorageError, from_info
-from rayflow.messages import AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession
+from rayflow.messages import AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, Turn
 from rayflow.stores import sqlite_file
-from rayflow.stores import sqlite_sessions as sessions
-from rayflow.stores.sqlite import SqliteStore
+from rayflow.stores.payloads import PLAIN
+from rayflow.stores.sqlite import SCHEMA, SqliteStore
+from rayflow.stores.sqlite_file import OwnedFile
+from rayflow.stores.sqlite_sessions import Shard
 
 Opener = Callable[[], AbstractAsyncContextManager[SqliteStore]]
 
@@ -145,7 +147,7 @@ class Frozen:
     def __call__(self, db: sqlite3.Connection) -> None:
         self._loop.call_soon_threadsafe(self.inside.set)
         self.thaw.wait()
-        sessions.append(db, turn("under way"), 1)
+        Shard(db, PLAIN).append(turn("under way"), 1)
 
 
 async def test_a_takeover_waits_for_the_transaction_under_way(owner: Opener, path: Path) -> None:
@@ -246,34 +248,77 @@ create table turns (
     agent text not null, status text not null, created_us integer not null, message blob not null,
     primary key (tenant, session_id, seq)
 ) without rowid;
-insert into sessions values ('t', 's', 'ada', 1, 2, 1, '{"plan":1}');
-insert into turns values ('t', 's', 1, 'r', 'user', '', 'complete', 2, cast('{"role":"user","content":"old"}' as blob));
+insert into sessions values ('t', 's', 'ada', 1, 2, 1, '{"plan":1}'), ('u', 's', 'bob', 3, 4, 2, '{}');
+insert into turns values
+    ('t', 's', 1, 'r', 'user', '', 'complete', 2, cast('{"role":"user","content":"old"}' as blob)),
+    ('u', 's', 1, 'q', 'user', '', 'complete', 4, cast('{"role":"user","content":"hers"}' as blob)),
+    ('u', 's', 2, 'q', 'assistant', 'billing', 'partial', 4, cast('{"role":"assistant","content":"cu"}' as blob));
 pragma user_version = 1;
 """
 
+SCHEMA_2 = """
+create table ownership (id integer primary key check (id = 1), epoch integer not null);
+insert into ownership (id, epoch) values (1, 0);
+pragma user_version = 2;
+"""
 
-@pytest.fixture
-def old_file(path: Path) -> Path:
+
+@pytest.fixture(params=[1, 2])
+def old_file(path: Path, request: pytest.FixtureRequest) -> Path:
     db = sqlite3.connect(path)
     db.execute("pragma journal_mode = wal")
     db.executescript(SCHEMA_1)
+    if request.param == 2:
+        db.executescript(SCHEMA_2)
     db.close()
     return path
 
 
-async def test_a_file_of_schema_1_keeps_its_turns_and_gets_owners(old_file: Path, owner: Opener) -> None:
+async def test_a_file_of_an_older_schema_keeps_its_turns_and_gets_owners(old_file: Path, owner: Opener) -> None:
     async with owner() as first:
         info = await first.get(GetSession("t", "s"))
         assert (info.user_id, info.turns, info.metadata) == ("ada", 1, {"plan": 1})
         assert (await first.append(turn("new"), 3)).last_seq == 2
+        page = await first.history(GetHistory("u", "s"))
+        assert (page.info.user_id, page.info.created_us, page.info.updated_us, page.info.version) == ("bob", 3, 4, 1)
+        assert page.turns == [
+            Turn(1, Message("user", "hers"), "q", created_us=4),
+            Turn(2, Message("assistant", "cu"), "q", "billing", True, 4),
+        ]
         async with owner() as second:
             assert await texts(second) == ["old", "new"]
             with pytest.raises(Fenced):
                 await first.append(turn("late"), 4)
     db = sqlite3.connect(old_file)
-    assert db.execute("pragma user_version").fetchone() == (2,)
+    assert db.execute("pragma user_version").fetchone() == (SCHEMA.version,)
     assert db.execute("select epoch from ownership").fetchall() == [(2,)]
+    tables = {name for (name,) in db.execute("select name from sqlite_schema where type = 'table'")}
+    assert tables == {"logs", "heads", "entries", "shares", "ownership"}
     db.close()
+
+
+async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
+    old_file: Path, owner: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = sqlite3.connect(old_file)
+    before = list(db.iterdump())
+    db.close()
+    upgrade = OwnedFile._run
+
+    def fail_half_way(file: OwnedFile, script: str) -> None:
+        upgrade(file, script)
+        if "upgrade" in script:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(OwnedFile, "_run", fail_half_way)
+    with pytest.raises(StorageError, match="disk I/O error"):
+        await SqliteStore(old_file).open()
+    db = sqlite3.connect(old_file)
+    assert list(db.iterdump()) == before
+    db.close()
+    monkeypatch.undo()
+    async with owner() as store:
+        assert await texts(store) == ["old"]
 
 
 async def test_two_that_open_an_old_file_at_once_leave_one_owner(old_file: Path) -> None:

@@ -10,8 +10,8 @@ from rayflow.chat import Message, ModelParams, ModelRequest
 from rayflow.models.offline import tokens
 from rayflow.models.offline.model import OfflineModel
 from rayflow.models.offline.person import second_person
-from rayflow.models.offline.sentences import sentences
-from rayflow.models.offline.words import KINDS, stem
+from rayflow.language.sentences import sentences
+from rayflow.language.words import KINDS, stem
 
 
 @pytest.mark.parametrize(

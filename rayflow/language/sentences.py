@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from rayflow.models.offline.words import stems
+from rayflow.language.words import stems
 
 MAX_SENTENCE_CHARS = 400
 

@@ -1,0 +1,119 @@
+"""What is known of a session's turns: the messages, their tokens, and what was made of them to find and summarise.
+
+It is derived from the history and can be made again from it at any time. It only grows: a session whose turns were
+taken back is read anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from rayflow.chat import Message
+from rayflow.language.sentences import Sentence, sentences
+from rayflow.messages import Turn
+from rayflow.policies.context.search import Hit, Index
+from rayflow.policies.context.summary import CHUNK, Said, Summary, digest, summarise
+from rayflow.policies.context.tokens import Count, estimate, message_tokens
+from rayflow.policies.context.topics import Topic, Topics
+
+STEP_CHARS = 2000
+"""Text that is analysed at once: about two milliseconds. Between two steps others may work."""
+MAX_CHARS = 20_000
+"""Of one message, so much is searched and summarised."""
+
+
+class Entry(NamedTuple):
+    """A turn of the past. `created_us` is 0 where it is not known."""
+
+    seq: int
+    message: Message
+    tokens: int
+    created_us: int
+
+
+class Past:
+    """The turns of a session from `since` on, which is the beginning of a chunk."""
+
+    def __init__(self, since: int = 1, count: Count = estimate) -> None:
+        assert since % CHUNK == 1, "the past begins with a chunk"
+        self.since = since
+        self.entries: list[Entry] = []
+        self.instructions: list[Entry] = []
+        """Those of the entries that are a system's, not the user's or the assistant's."""
+        self._count = count
+        self._index = Index()
+        self._topics = Topics()
+        self._digests: dict[int, tuple[Said, ...]] = {}
+        self._chunk: list[tuple[int, str, tuple[Sentence, ...]]] = []
+        self._ends: list[int] = []
+        """Tokens up to and with the entry at this place."""
+
+    @property
+    def last(self) -> int:
+        """Number of the newest turn that is known."""
+        return self.entries[-1].seq if self.entries else self.since - 1
+
+    @property
+    def topics(self) -> list[Topic]:
+        return self._topics.all
+
+    def learn(self, turns: Iterable[Turn]) -> Iterator[None]:
+        """Take in further turns; those that are known are passed over. To be run to its end before anything is asked.
+        It yields after every `STEP_CHARS` of text or fewer, so that a loop can do other things."""
+        for turn in turns:
+            if turn.seq <= self.last:
+                continue
+            message, parts = turn.message, tuple[Sentence, ...]()
+            tokens = message_tokens(message, self._count)
+            if message.role in ("user", "assistant") and not message.tool_calls:
+                for text in _steps(message.text[:MAX_CHARS]):
+                    parts += sentences(text)
+                    yield
+                self._index.add(turn.seq, message.role, parts)
+                if message.role == "user":
+                    self._topics.add(turn.seq, message.text)
+            entry = Entry(turn.seq, message, tokens, turn.created_us)
+            self.entries.append(entry)
+            if message.role in ("system", "developer"):
+                self.instructions.append(entry)
+            self._ends.append(self.tokens_until(turn.seq) + tokens)
+            self._chunk.append((turn.seq, message.role, parts))
+            if turn.seq % CHUNK == 0:
+                self._digests[turn.seq // CHUNK] = digest(self._chunk)
+                self._chunk = []
+                yield
+
+    def place(self, seq: int) -> int:
+        """Where the first entry of at least this number stands."""
+        return bisect_left(self.entries, seq, key=lambda entry: entry.seq)
+
+    def entry(self, seq: int) -> Entry | None:
+        place = self.place(seq)
+        return self.entries[place] if place < len(self.entries) and self.entries[place].seq == seq else None
+
+    def tokens_until(self, seq: int) -> int:
+        """Tokens of the turns before number `seq`."""
+        place = self.place(seq)
+        return self._ends[place - 1] if place else 0
+
+    def search(self, query: str, top_k: int, since: int = 0, until: int | None = None) -> list[Hit]:
+        """As `Index.search`."""
+        return self._index.search(query, top_k, since, until)
+
+    def summary(self, since: int, upto: int, limit: int) -> Summary:
+        """As `summarise`."""
+        return summarise(self._digests, since, upto, limit, self._count)
+
+
+def _steps(text: str) -> Iterator[str]:
+    """`text` in parts of at most `STEP_CHARS`, divided at white space where there is some."""
+    start = 0
+    while len(text) - start > STEP_CHARS:
+        end = start + STEP_CHARS
+        blank = max(text.rfind(mark, start, end) for mark in (". ", "\n", " "))
+        end = blank + 1 if blank > start else end
+        yield text[start:end]
+        start = end
+    yield text[start:]

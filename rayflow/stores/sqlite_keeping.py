@@ -1,0 +1,116 @@
+"""Housekeeping in the tables of a shard: lists, erasure, what is idle, and new keys. Within a transaction of its
+caller."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from rayflow.messages import Erased, EraseUser, ListSessions, Position, SessionList
+from rayflow.stores import sqlite_logs as logs
+from rayflow.stores.payloads import HEAD as HEAD_SEQ
+from rayflow.stores.payloads import Payloads
+from rayflow.stores.sealing import Log
+from rayflow.stores.sqlite_sessions import FIND, HEAD, Row, Shard
+
+Key = tuple[str, str]
+
+FIRST = Position(2**63 - 1, "")
+"""Before every session."""
+
+GLANCE = 1000
+"""Logs that are looked at together."""
+
+
+def listed(db: sqlite3.Connection, payloads: Payloads, request: ListSessions) -> SessionList:
+    after = request.after or FIRST
+    whose = "tenant = ? and user_id = ?" if request.user_id else "tenant = ?"
+    rows = db.execute(
+        f"{HEAD} where {whose} and (created_us, session_id) < (?, ?) order by created_us desc, session_id desc limit ?",
+        (request.tenant, *filter(None, [request.user_id]), after.created_us, after.session_id, request.limit),
+    )
+    return SessionList([Row(*row).info(payloads) for row in rows])
+
+
+def tenants(db: sqlite3.Connection) -> list[str]:
+    """From one to the next in the index, however many sessions each has."""
+    rows = db.execute(
+        "with recursive names (name) as (select min(tenant) from heads union all"
+        " select (select min(tenant) from heads where tenant > name) from names where name is not null)"
+        " select name from names where name is not null"
+    )
+    return [name for (name,) in rows]
+
+
+def erase(db: sqlite3.Connection, payloads: Payloads, request: EraseUser) -> Erased:
+    shard = Shard(db, payloads)
+    rows = db.execute(
+        f"{HEAD} where tenant = ? and user_id = ? order by created_us", (request.tenant, request.user_id)
+    ).fetchall()
+    for row in rows:
+        shard.drop(Row(*row))
+    return Erased(len(rows))
+
+
+def idle(db: sqlite3.Connection, updated_before_us: int, created_before_us: int, limit: int) -> list[Key]:
+    """At most `limit` sessions whose last turn or whose beginning is older than these times."""
+    return db.execute(
+        "select tenant, session_id from heads where updated_us < ? or created_us < ? limit ?",
+        (updated_before_us, created_before_us, limit),
+    ).fetchall()
+
+
+def drop_idle(
+    db: sqlite3.Connection, payloads: Payloads, keys: Iterable[Key], updated_before_us: int, created_before_us: int
+) -> int:
+    """Delete those of these sessions that are still idle."""
+    shard, gone = Shard(db, payloads), 0
+    for key in keys:
+        row = db.execute(
+            f"{HEAD} where tenant = ? and session_id = ? and (updated_us < ? or created_us < ?)",
+            (*key, updated_before_us, created_before_us),
+        ).fetchone()
+        if row is not None:
+            shard.drop(Row(*row))
+            gone += 1
+    return gone
+
+
+def rekey(db: sqlite3.Connection, payloads: Payloads, after: int, limit: int) -> tuple[int, int]:
+    """Wrap data keys anew, and encrypt what has none: of at most `limit` logs after number `after`. Returns how many,
+    and the number of the last one looked at."""
+    done = 0
+    while done < limit:
+        rows = db.execute(
+            "select number, tenant, session_id, data_key from logs where number > ? order by number limit ?",
+            (after, GLANCE),
+        ).fetchall()
+        if not rows:
+            break
+        for number, *of in rows:
+            log = Log(*of)
+            after = number
+            if payloads.stale(log.key):
+                _rekey(db, payloads, number, log)
+                done += 1
+                if done == limit:
+                    break
+    return done, after
+
+
+def _rekey(db: sqlite3.Connection, payloads: Payloads, number: int, log: Log) -> None:
+    """A log, and its head: there is none where the session is gone and others share its log, and its id may even have
+    been taken again by another one."""
+    head = db.execute(f"{FIND} and number = ?", (log.tenant, log.session_id, number)).fetchone()
+    stored = Row(*head).head if head else b""
+    if log.key:
+        log = log._replace(key=payloads.rewrap(log))
+    else:
+        log = log._replace(key=payloads.new_key(log.tenant, log.session_id))
+        logs.encrypt(db, payloads, number, log)
+        stored = payloads.seal(log, HEAD_SEQ, stored)
+    db.execute("update logs set data_key = ? where number = ?", (log.key, number))
+    db.execute(
+        "update heads set data_key = ?, head = ? where tenant = ? and session_id = ? and number = ?",
+        (log.key, stored, log.tenant, log.session_id, number),
+    )
