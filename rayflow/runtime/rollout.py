@@ -33,7 +33,7 @@ READS: Mapping[str, tuple[str, ...]] = {
 reads its own entries only; how many replicas there are, the directory tells."""
 
 FIXED = (
-    "name", "session.store", "session.shards", "storage.state", "storage.events",
+    "name", "session.store", "session.shards", "session.namespace", "storage.state", "storage.events",
 )  # fmt: skip
 """What only a restart can change: it names files."""
 

@@ -13,13 +13,13 @@ from zlib import crc32
 
 import msgspec
 
+from rayflow.language.sentences import Sentence, sentences
+from rayflow.language.words import content_words
 from rayflow.models.offline.conversation import Conversation
 from rayflow.models.offline.intents import Intent, intent
 from rayflow.models.offline.knowledge import Knowledge
 from rayflow.models.offline.person import second_person
 from rayflow.models.offline.ranking import Index, Passage, Query, Ranked, rank
-from rayflow.language.sentences import Sentence, sentences
-from rayflow.language.words import content_words
 
 SELF = "I am rayflow's offline model: there is no language model in me."
 HOW = "I answer only with sentences from our conversation, my instructions and my knowledge file"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rayflow.errors import ConfigurationError
-from rayflow.models.offline.ranking import Index, Passage
 from rayflow.language.sentences import sentences
+from rayflow.models.offline.ranking import Index, Passage
 
 MAX_BYTES = 16 << 20
 

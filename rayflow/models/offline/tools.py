@@ -15,8 +15,8 @@ import msgspec
 
 from rayflow.chat import FunctionCall, ModelParams, ToolCall
 from rayflow.errors import ValidationError
-from rayflow.models.offline.arguments import arguments
 from rayflow.language.words import stem, words
+from rayflow.models.offline.arguments import arguments
 
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PLAIN_WORDS = """

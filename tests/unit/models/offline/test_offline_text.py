@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.chat import Message, ModelParams, ModelRequest
+from rayflow.language.sentences import sentences
+from rayflow.language.words import KINDS, stem
 from rayflow.models.offline import tokens
 from rayflow.models.offline.model import OfflineModel
 from rayflow.models.offline.person import second_person
-from rayflow.language.sentences import sentences
-from rayflow.language.words import KINDS, stem
 
 
 @pytest.mark.parametrize(
