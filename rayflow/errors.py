@@ -17,6 +17,7 @@ says whether the same request may succeed later without being changed.
     ├── AuthenticationError       unauthenticated
     ├── NotFound                  not-found                 `kind` and `id` say what
     ├── Conflict                  conflict
+    ├── SessionLocked             session-locked            somebody else has locked it, for `retry_after_s` at most
     ├── Overloaded                overloaded                a bounded queue is full; `retry_after_s`
     │   ├── RateLimited           rate-limited              too many requests of one key; `retry_after_s`
     │   └── BudgetExceeded        budget-exceeded           a budget is used up until `retry_after_s` from now
@@ -145,6 +146,11 @@ class NotFound(WorkflowError):
 
 class Conflict(WorkflowError):
     slug, error_code, title, status = "conflict", "WORKFLOW_CONFLICT", "Conflict", 409
+
+
+class SessionLocked(WorkflowError):
+    slug, error_code, title, status = "session-locked", "WORKFLOW_SESSION_LOCKED", "Session is locked", 409
+    retryable = True
 
 
 class Overloaded(WorkflowError):

@@ -20,6 +20,14 @@ def new_session_id() -> str:
     return f"sess_{secrets.token_hex(16)}"
 
 
+def new_memory_id() -> str:
+    return f"mem_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(16)}"
+
+
+def new_lock_token() -> str:
+    return f"lock_{secrets.token_hex(16)}"
+
+
 def new_event_id() -> str:
     return f"ev_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 

@@ -181,7 +181,7 @@ def _call(leg: Leg) -> AgentCall:
     return AgentCall(
         run_id=request.run_id,
         agent=leg.part.agent,
-        messages=leg.work.context,
+        messages=leg.work.contexts.get(leg.target.agent, leg.work.context),
         params=request.params,
         client=run.tokens_to(leg.part),
         seq_start=start,

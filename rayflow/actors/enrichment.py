@@ -1,8 +1,9 @@
 """What a model gets beside the new message: the shell around `policies.context`.
 
-Most conversations are short, and all of them fits: then this costs a few microseconds and no turn of the loop. A longer
-one is read from the store once; what is made of it stays with what the router knows of the session. Reading and
-analysing happens in slices, so that a session of thousands of turns holds nobody up. Where a model writes the
+Of most conversations a model gets the last messages and nothing else: then this costs some microseconds and no turn of
+the loop. One in which something is to be found or summarised is read from the store once; what is made of it stays with
+what the router knows of the session. Reading and analysing happens in slices, so that a session of thousands of turns
+holds nobody up. Where a model writes the
 summaries, it does so after the answer is on its way, and what it wrote is kept with the session.
 """
 
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayflow.actors.summaries import Summaries
 from rayflow.actors.work import Work
+from rayflow.caching import Counts
 from rayflow.clock import Clock
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import WorkflowError
@@ -29,13 +31,20 @@ from rayflow.policies.context import (
     Facts,
     Known,
     Past,
+    asked,
     assemble,
     estimate,
+    plain,
+    preferring,
     state_line,
-    whole,
+    weighs,
 )
 from rayflow.policies.own import Fence
-from rayflow.runtime.ports import ContextSource, ModelClient
+from rayflow.runtime.ports import ContextSource, Embedder, ModelClient
+
+if TYPE_CHECKING:
+    from rayflow.actors.meaning import Meanings
+    from rayflow.actors.recollection import Recollection
 
 log = logging.getLogger(__name__)
 
@@ -53,21 +62,30 @@ Ask = Callable[[Work, Payload], Awaitable[Any]]
 @dataclass(frozen=True, slots=True)
 class ContextMeans:
     """What enrichment needs from outside. `count`: the tokenizer. `summariser` makes the client of
-    `context.summary_model`. `sources`: further ones, such as a knowledge base or a user's profile."""
+    `context.summary_model`. `sources`: further ones, such as a knowledge base or a user's profile. `embedder` makes who
+    makes vectors, where that is configured, `extractor` the client of `memory.extraction_model`."""
 
     count: Count = estimate
     summariser: Callable[[], ModelClient] | None = None
     sources: tuple[ContextSource, ...] = ()
+    embedder: Callable[[], Embedder] | None = None
+    extractor: Callable[[], ModelClient] | None = None
 
 
 NO_CONTEXT_MEANS = ContextMeans()
 
 
 class Enrichment:
-    """`ask` and `record` are the router's."""
+    """`ask` and `record` are the router's. `memory`: None where nothing is remembered."""
 
     def __init__(
-        self, config: WorkflowConfig, ask: Ask, record: Callable[[Work, Event], None], clock: Clock, means: ContextMeans
+        self,
+        config: WorkflowConfig,
+        ask: Ask,
+        record: Callable[[Work, Event], None],
+        clock: Clock,
+        means: ContextMeans,
+        memory: Recollection | None = None,
     ) -> None:
         self._config = config.context
         self._workflow = config.name
@@ -75,8 +93,16 @@ class Enrichment:
         self._record = record
         self._clock = clock
         self._means = means
+        self._memory = memory
         self._fences = {source.name: Fence(f"context source {source.name}", "nothing") for source in means.sources}
         self._summaries = Summaries(config.context, ask, clock, means.summariser)
+        self.counts = Counts()
+        """How often a context could be made from memory."""
+        self.meanings: Meanings | None = None
+        if means.embedder is not None:
+            from rayflow.actors.meaning import Meanings
+
+            self.meanings = Meanings(config, clock, means.embedder)
         self._remembers = config.context.remembers
         self._plain = self._remembers and "system_state" not in config.context.sources and not means.sources
         """Whether there may be nothing to choose."""
@@ -92,19 +118,23 @@ class Enrichment:
         now, now_us, known = self._clock.now(), self._clock.wall_us(), slot.known
         if known is None and appended.created:
             known = slot.known = Known(now, now_us, now_us)
-        if known is None or not self._plain or now - known.read_at > config.cache_ttl_s:
+        remembered = self._memory is not None and bool(request.user_id)
+        if known is None or not self._plain or remembered or now - known.read_at > config.cache_ttl_s:
             return self._build(work, appended, now_us)
         before = appended.last_seq - len(request.messages)
-        messages = whole(known, slot.window, before, request.messages, config, now_us, self._means.count)
+        messages = plain(known, slot.window, before, request.messages, config, now_us, self._means.count)
         if messages is None:
             return self._build(work, appended, now_us)
         work.run.context_read = False
+        self.counts.hits += 1
         known.built_us = now_us
         work.context = messages
         return None
 
     async def stop(self) -> None:
         await self._summaries.stop()
+        if self.meanings is not None:
+            await self.meanings.stop()
 
     async def _build(self, work: Work, appended: Appended, now_us: int) -> None:
         known, fresh = await self._known(work, appended, now_us)
@@ -112,18 +142,35 @@ class Enrichment:
         assert slot is not None and slot.window is not None, "the question is committed first"
         before = appended.last_seq - len(request.messages)
         messages, count = None, self._means.count
-        if self._plain:
-            messages = whole(known, slot.window, before, request.messages, config, now_us, count)
+        recollected = None if self._memory is None else await self._memory.recall(request)
+        if self._plain and not recollected:
+            messages = plain(known, slot.window, before, request.messages, config, now_us, count)
         if messages is None:
             past, read = await self._past(work, known, before) if self._remembers else (Past(count=count), False)
+            known.count(past)
+            if weighs(past, config):
+                await _in_slices(past.analyse(), self._clock)
             fresh = fresh and not read
+            meaning = None
+            if self.meanings is not None and config.retrieval and past.last > config.window:
+                meaning = await self.meanings.of(past, asked(request.messages), request.tenant)
             external = await self._external(work) if self._means.sources else ()
             state = state_line(self._workflow, before, now_us)
-            context = assemble(past, request.messages, config, now_us, known.facts, state, external, count)
+            facts = known.facts if recollected is None else preferring(known.facts, recollected.preferences)
+
+            def told(memories: Sequence[tuple[str, str]] = ()) -> Context:
+                new = request.messages
+                return assemble(past, new, config, now_us, facts, state, external, count, meaning, memories)
+
+            context = told() if recollected is None else told(recollected.lines())
             messages = context.messages
+            if recollected is not None:
+                work.contexts = {agent: told(recollected.lines(agent)).messages for agent in recollected.others}
             self._record(work, work.run.event("context.built", self._clock.wall_us(), data=_told(context, fresh)))
             self._summaries.refresh(work, known, context)
         work.run.context_read = not fresh
+        self.counts.hits += fresh
+        self.counts.misses += not fresh
         known.built_us = now_us
         work.context = messages
 

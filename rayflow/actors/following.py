@@ -60,7 +60,7 @@ class Following:
         if not isinstance(outcome, RunResult | WorkflowError):
             outcome = Cancelled("the run was cancelled", run_id=work.request.run_id)
         chars = sum(len(part.reply.text) for part in work.run.parts if part.reply)
-        work.context = []
+        work.context, work.contexts, work.slot = [], {}, None  # what its readers do not see need not stay with it
         self._recordings.keep(work.request.run_id, Recorded(work, outcome), chars, self._clock.now())
 
     async def _along(self, under_way: UnderWay, work: Work, by: Follower) -> RunResult:

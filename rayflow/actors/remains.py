@@ -1,9 +1,9 @@
 """What stays in the session of a run that was cut: cancelled, left by its client, or failed half way.
 
 The question stays, and of the answer what its client was given, as a turn marked partial. Who knows what that is? Its
-replica says how far it had come (`Spent`). A client that left says how many characters it was given (`Shown`). One that
-is still there is asked: where it was given nothing, it takes nothing more, else it gets the rest with the error. A run
-that is rolled back leaves nothing in its session, only its trail in the log.
+replica says how far it had come (`Spent`), unless it was done in this very moment. A client that left says what it was
+given (`Shown`). One that is still there is asked: where it was given nothing, it takes nothing more, else it gets the
+rest with the error. A run that is rolled back leaves nothing in its session, only its trail in the log.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from rayflow.actors.delivery import CLIENT_S, void
+from rayflow.actors.spending import prompt_tokens, tokens_of
 from rayflow.actors.underway import UnderWay
 from rayflow.actors.work import Work
 from rayflow.chat import Message, Usage
@@ -21,6 +22,7 @@ from rayflow.clock import Clock, deadline
 from rayflow.errors import NotFound, WorkflowError
 from rayflow.events import Event
 from rayflow.messages import Appended, RollBackRun
+from rayflow.runtime.part import PartState
 from rayflow.runtime.ports import Fabric
 
 log = logging.getLogger(__name__)
@@ -91,11 +93,19 @@ class Remains:
             error.details.update({"partial": text} if text else {})
         if text:
             part = work.run.speaker
+            if part is not None:
+                self._estimate(work, part, text)
             agent = part.agent if part and len(work.run.parts) == 1 else ""
             answer, usage = Message("assistant", text), work.run.usage
             appended = await self._append(work, [answer], agent=agent, partial=True, usage=usage)
             facts = {"role": "assistant", "turn": appended.last_seq, "chars": len(text), "partial": True}
             self._record(work, work.run.event("turn.committed", self._clock.wall_us(), agent=agent, data=facts))
+
+    def _estimate(self, work: Work, part: PartState, text: str) -> None:
+        """Where nobody says what the part had used, for its replica had just finished, say what is known."""
+        if part.replica and part.reply is None and part.error is None and part.cut is None:
+            usage = Usage(prompt_tokens(work.context), tokens_of(len(text)), estimated=True)
+            self._record(work, work.run.part_cut(part, usage, self._clock.now(), self._clock.wall_us()))
 
     async def _shown(self, work: Work, under_way: UnderWay, error: BaseException) -> str:
         """The part of the answer that the client was given, or will be given with the error."""
@@ -110,7 +120,8 @@ class Remains:
         elif spent := under_way.spent_by(part.agent):
             text = spent.text
         if isinstance(error, asyncio.CancelledError) and not under_way.stopped:
-            return text[: await under_way.hear_shown(HEAR_S)]
+            shown = await under_way.hear_shown(HEAR_S)
+            return text[: len(shown)] if text else shown
         voided = await void(self._fabric, work, part, CLIENT_S)
         if voided is None:
             return text

@@ -1,7 +1,7 @@
 """The session store actor: one shard of all sessions, and their only writer.
 
-Where the configuration says so, sessions that nobody uses any more are deleted, a few at a time, so that the living do
-not wait for the dead.
+Records that have expired are deleted, and, where the configuration says so, sessions that nobody uses any more: a few
+at a time, so that the living do not wait for the dead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rayflow.actors.inflight import InFlight
+from rayflow.actors.locks import SessionLocks
 from rayflow.actors.outbox import Outbox
+from rayflow.actors.records import RecordKeeper
 from rayflow.clock import Clock
 from rayflow.errors import WorkflowError
 from rayflow.events import Event
@@ -40,7 +42,7 @@ from rayflow.messages import (
     Tenants,
     UpdateSession,
 )
-from rayflow.runtime.ports import Handler, SessionStore
+from rayflow.runtime.ports import Handler, ShardStore
 
 EXPIRED_AT_ONCE = 100
 """Sessions deleted in one transaction; other requests come in between."""
@@ -58,13 +60,15 @@ class Expiry(NamedTuple):
 
 
 class Sessions:
-    """`expiry`: None keeps sessions until somebody deletes them."""
+    """`expiry`: None deletes nothing by itself."""
 
     def __init__(
-        self, address: str, store: SessionStore, outbox: Outbox, clock: Clock, expiry: Expiry | None = None
+        self, address: str, store: ShardStore, outbox: Outbox, clock: Clock, expiry: Expiry | None = None
     ) -> None:
         self._address = address
         self._store = store
+        self._records = RecordKeeper(store, clock)
+        self._locks = SessionLocks(store, clock)
         self._outbox = outbox
         self._clock = clock
         self._expiry = expiry
@@ -89,6 +93,8 @@ class Sessions:
             EraseUser: self._erase,
             ImportSession: self._import,
             RekeySessions: self._rekey,
+            **self._records.handlers,
+            **self._locks.handlers,
         }
 
     async def start(self) -> None:
@@ -110,6 +116,8 @@ class Sessions:
     # --- requests ---
 
     async def _append(self, request: AppendTurns) -> Appended:
+        if self._locks:
+            self._locks.check(request)
         self._writes += 1
         with self._busy.working(f"append-{self._writes}"):
             appended = await self._store.append(request, self._clock.wall_us())
@@ -148,15 +156,16 @@ class Sessions:
 
     async def _erase(self, request: EraseUser) -> Erased:
         erased = await self._store.erase(request)
-        if erased.sessions:
-            self._record("user.erased", request.tenant, "", request.user_id, sessions=erased.sessions)
+        if erased.sessions or erased.records:
+            counts = {"sessions": erased.sessions, "records": erased.records}
+            self._record("user.erased", request.tenant, "", request.user_id, **counts)
         return erased
 
     async def _import(self, request: ImportSession) -> SessionInfo:
         return await self._store.import_session(request)
 
     async def _rekey(self, _: RekeySessions) -> Rekeyed:
-        return Rekeyed(await self._store.rekey())
+        return Rekeyed(await self._store.rekey(), await self._store.rekey_records())
 
     # --- housekeeping ---
 
@@ -169,11 +178,12 @@ class Sessions:
         """What fails now is tried again next time."""
         expired, found = 0, EXPIRED_AT_ONCE
         try:
-            while found == EXPIRED_AT_ONCE:
+            while found == EXPIRED_AT_ONCE and (expiry.timeout_s or expiry.max_s):
                 found = await self._store.expire(self._clock.wall_us(), expiry.timeout_s, expiry.max_s, EXPIRED_AT_ONCE)
                 expired += found
+            await self._records.expire()
         except WorkflowError as error:
-            log.warning("%s could not delete expired sessions: %s", self._address, error)
+            log.warning("%s could not delete what has expired: %s", self._address, error)
         if expired:
             self._record("session.expired", "", "", "", sessions=expired)
 

@@ -39,7 +39,7 @@ class UnderWay:
         self._askers = 0
         self._end: asyncio.Future[RunResult] | None = None
         self._spent: dict[str, Spent] = {}
-        self._shown: int | None = None
+        self._shown: str | None = None
         self._news = asyncio.Event()
 
     def begin(self) -> None:
@@ -123,7 +123,7 @@ class UnderWay:
     def shown(self, message: Shown) -> None:
         """The client says what it was given."""
         if message.client == self.request.client:
-            self._shown = message.chars
+            self._shown = message.text
             self._news.set()
 
     def spent_by(self, agent: str) -> Spent | None:
@@ -138,14 +138,14 @@ class UnderWay:
             return None
         return self._spent[agent]
 
-    async def hear_shown(self, patience_s: float) -> int:
-        """How many characters the client was given; 0 where it does not say."""
+    async def hear_shown(self, patience_s: float) -> str:
+        """What the client was given; "" where it does not say."""
         try:
             async with asyncio.timeout(patience_s):
                 while self._shown is None:
                     await self._next_news()
         except TimeoutError:
-            return 0
+            return ""
         return self._shown
 
     async def _next_news(self) -> None:

@@ -18,6 +18,8 @@ class Work:
     run: Run
     slot: SessionSlot | None = None
     context: list[Message] = field(default_factory=list)
+    contexts: dict[str, list[Message]] = field(default_factory=dict)
+    """What the models of some agents see instead."""
     result: RunResult | None = None
     level: float = 2.0
     """Where calls wait, higher ones go first (`policies.priority`)."""
@@ -33,6 +35,12 @@ class Work:
     @property
     def request(self) -> RunRequest:
         return self.run.request
+
+    @property
+    def owned(self) -> SessionSlot:
+        """Its session, which it owns by now."""
+        assert self.slot is not None, "own_session comes first"
+        return self.slot
 
     @property
     def key(self) -> tuple[str, str]:

@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rayflow.api.body import read_json
+from rayflow.api.cache_use import cache_use
 from rayflow.api.catalogue import Catalogue
 from rayflow.api.chat_answer import ChatEncoder, chat_answer
 from rayflow.api.chat_request import ChatRequest
 from rayflow.api.decode import convert
 from rayflow.api.dialogue import check_length
 from rayflow.api.exchange import Exchange
-from rayflow.api.headers import safe_id, timeout_s
+from rayflow.api.headers import safe_id, session_lock, timeout_s
 from rayflow.api.idempotency import run_of
 from rayflow.api.priority import priority_of
 from rayflow.api.responses import json_response
@@ -59,6 +60,8 @@ class Chat:
             repeatable=repeatable,
             joins=options.joins,
             multitask=options.multitask,
+            lock=session_lock(exchange.headers),
+            cache=cache_use(exchange.headers, body.cache),
             channel="native",
             system_prompt=body.system_prompt_override or "",
             metadata=body.metadata or {},

@@ -116,6 +116,7 @@ class ChatEncoder:
             "agents": result.agents,
             "finish_reason": result.finish_reason,
             **msgspec.structs.asdict(_usage(result)),
+            **({"cache": result.metadata["cache"]} if "cache" in result.metadata else {}),
         }
         return b"".join(
             (

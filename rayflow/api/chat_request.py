@@ -27,6 +27,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     metadata: Metadata | None = None
     multitask_strategy: str | None = None
     on_disconnect: str | None = None
+    cache: bool | None = None
 
     # Known parameters that nothing in this version implements: refused.
     profile_id: Any = None

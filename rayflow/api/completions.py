@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rayflow.api.body import read_json
+from rayflow.api.cache_use import cache_use
 from rayflow.api.catalogue import AUTO, Catalogue
 from rayflow.api.completion_answer import ChunkEncoder, completion
 from rayflow.api.completion_request import ChatCompletionRequest
 from rayflow.api.decode import convert
 from rayflow.api.dialogue import check_last_user_message, split
 from rayflow.api.exchange import Exchange
-from rayflow.api.headers import safe_id, timeout_s
+from rayflow.api.headers import safe_id, session_lock, timeout_s
 from rayflow.api.idempotency import run_of
 from rayflow.api.priority import priority_of
 from rayflow.api.responses import Encoded
@@ -57,6 +58,8 @@ class ChatCompletions:
             repeatable=repeatable,
             joins=options.joins,
             multitask=options.multitask,
+            lock=session_lock(exchange.headers),
+            cache=cache_use(exchange.headers),
             channel="chat",
             instructions=prompt,
             metadata=metadata,

@@ -17,13 +17,15 @@ class Exchange:
     `session_id` is set where one takes part. Both are told in every answer, refusals included. `tenant`: whose key the
     request carries; all that it may see belongs to that tenant."""
 
-    __slots__ = ("_send", "complete", "headers", "id", "session_id", "status", "tenant")
+    __slots__ = ("_send", "cache", "complete", "headers", "id", "session_id", "status", "tenant")
 
     def __init__(self, request_id: str, send: Send) -> None:
         self.id = request_id
         self.headers: Headers = {}
         self.session_id = ""
         self.tenant = ""
+        self.cache = ""
+        """Whether the answer is a kept one, where answers are kept: hit, miss or bypass."""
         self.status = 0
         """Status that was sent; 0 before."""
         self.complete = False
@@ -40,6 +42,8 @@ class Exchange:
             headers = [*message["headers"], (b"x-request-id", self.id.encode())]
             if self.session_id:
                 headers.append((b"x-session-id", self.session_id.encode()))
+            if self.cache:
+                headers.append((b"x-rayflow-cache", self.cache.encode()))
             message["headers"] = headers
         elif not message.get("more_body", False):
             self.complete = True

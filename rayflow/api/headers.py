@@ -23,7 +23,7 @@ Headers = dict[bytes, bytes]
 _SINGLE = (
     b"host", b"content-length", b"content-type", b"transfer-encoding",
     b"authorization", b"x-api-key", b"x-session-id", b"x-timeout-s", b"idempotency-key", b"x-rayflow-priority",
-    b"x-rayflow-in-progress", b"last-event-id",
+    b"x-rayflow-in-progress", b"last-event-id", b"x-session-lock",
 )  # fmt: skip
 
 
@@ -53,6 +53,11 @@ def _refuse_repeated(pairs: list[tuple[bytes, bytes]]) -> None:
         if names.count(name) > 1:
             text = name.decode()
             raise HeadersInvalid(f"the header {text} was sent more than once; send it once", param=text)
+
+
+def session_lock(headers: Headers) -> str:
+    """The token in `X-Session-Lock` of a lock that the client holds on the session; empty where there is none."""
+    return headers.get(b"x-session-lock", b"").decode("latin-1")
 
 
 def timeout_s(headers: Headers) -> float | None:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from rayflow import __version__
 from rayflow.api.auth import ApiKeys
+from rayflow.api.caches import CacheRoutes, add_cache_routes
 from rayflow.api.catalogue import Catalogue, Model, ModelList
 from rayflow.api.chat import Chat
 from rayflow.api.chat_answer import ChatAnswer
@@ -35,7 +36,12 @@ from rayflow.api.run_routes import RunRoutes, RunStatus
 from rayflow.api.runs import Runs
 from rayflow.api.session_routes import add_session_routes
 from rayflow.api.sessions import Sessions
+from rayflow.api.state_routes import add_state_routes
+from rayflow.api.states import States
 from rayflow.api.system import State, System
+from rayflow.api.user_routes import add_user_routes
+from rayflow.api.users import UserRoutes
+from rayflow.app.caches import CacheDesk
 from rayflow.app.client import SystemClient
 from rayflow.errors import NotFound
 
@@ -64,7 +70,10 @@ def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIA
     api.keyed = bool(keys)
     _add_openai_routes(api, completions, System(client, catalogue, metrics))
     _add_chat_route(api, chat)
+    add_state_routes(api, States(client))
     add_session_routes(api, Sessions(client))
+    add_user_routes(api, UserRoutes(client))
+    add_cache_routes(api, CacheRoutes(CacheDesk(client), config.name))
     _add_run_routes(api, RunRoutes(runs, catalogue.workflow))
     _add_system_routes(api, System(client, catalogue, metrics))
     return Edge(api, {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}, keys, metrics)

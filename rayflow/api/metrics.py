@@ -12,6 +12,7 @@ from types import TracebackType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from rayflow.api.cache_metrics import CacheSamples
 from rayflow.api.problems import ClientGone
 from rayflow.errors import Cancelled
 from rayflow.messages import RunResult
@@ -57,6 +58,8 @@ class Metrics:
             "rayflow_context_cache", "Runs by whether their context was in memory.", ["outcome"], registry=registry
         )
         self._contexts = {False: contexts.labels("hit"), True: contexts.labels("miss")}
+        self.caches = CacheSamples()
+        registry.register(self.caches)
         self._in_flight = Gauge("rayflow_runs_in_flight", "Runs that are not finished.", registry=registry)
         self._status = {status: self._executions.labels(workflow, status) for status in ("ok", "error", "cancelled")}
         self._by_answer: dict[tuple[str, int], Counter] = {}
@@ -102,8 +105,9 @@ class RunMeter:
             self._metrics._first_token.observe(time.perf_counter() - self._started)
 
     def finished(self, result: RunResult) -> None:
-        self._metrics._prompt_tokens.inc(result.usage.prompt_tokens)
-        self._metrics._completion_tokens.inc(result.usage.completion_tokens)
+        if not result.metadata.get("repeated"):  # else they were counted where it was answered
+            self._metrics._prompt_tokens.inc(result.usage.prompt_tokens)
+            self._metrics._completion_tokens.inc(result.usage.completion_tokens)
         if result.context_read is not None:
             self._metrics._contexts[result.context_read].inc()
 

@@ -27,11 +27,12 @@ from rayflow.api.model_answer import Answer, Unfinishable
 from rayflow.api.model_faults import Behaviour, Fault
 from rayflow.chat import Message, ModelParams, ModelReply, ModelRequest, Usage
 from rayflow.errors import BodyTooLarge, InvalidJson, Unavailable, ValidationError
-from rayflow.models.offline import tokens
+from rayflow.models.offline import tokens, vectors
 from rayflow.models.offline.model import DESCRIPTION, OfflineModel
 
 MAX_BODY_BYTES = 8 << 20
 RETRY_AFTER_S = 1
+MAX_INPUTS = 2048
 
 _JSON = "application/json"
 _encode = msgspec.json.encode
@@ -54,6 +55,7 @@ class ModelServer:
         self.app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/embeddings", self._embeddings, methods=["POST"]),
                 Route("/v1/models", self._models),
                 Route("/v1/models/{model:path}", self._models),
                 Route("/healthz", self._health),
@@ -76,6 +78,23 @@ class ModelServer:
             return Unfinishable(answer.events(call.include_usage), draw.fault, "text/event-stream")
         body = _encode(answer.completion())
         return Unfinishable(answer.whole(body), draw.fault, _JSON, {"content-length": str(len(body))})
+
+    async def _embeddings(self, request: Request) -> Response:
+        """Hashed words (`models.offline.vectors`): they find equal words, and know nothing of meaning."""
+        texts, model = parse_embeddings(await _body(request))
+        draw = self.behaviour.draw(next(self._numbers))
+        if draw.fault is Fault.ERROR:
+            return error_response(500, "injected fault (error_rate)", "server_error")
+        if draw.fault is Fault.RATE_LIMIT:
+            said = {"retry-after": str(RETRY_AFTER_S)}
+            return error_response(429, "injected fault (rate_limit_rate)", "rate_limit_error", headers=said)
+        data = [
+            {"object": "embedding", "index": number, "embedding": vectors.vector(text)}
+            for number, text in enumerate(texts)
+        ]
+        used = sum(map(tokens.count, texts))
+        usage = {"prompt_tokens": used, "total_tokens": used}
+        return _json({"object": "list", "data": data, "model": model, "usage": usage})
 
     async def _models(self, request: Request) -> Response:
         entry = {
@@ -129,6 +148,28 @@ def parse(body: bytes) -> ChatCall:
         raise ValidationError("n: this endpoint gives one choice", param="n")
     include_usage = said.stream_options is not None and said.stream_options.include_usage is True
     return ChatCall(ModelRequest(said.messages, params), said.stream is True, include_usage)
+
+
+class _EmbeddingsBody(msgspec.Struct):
+    input: str | list[str]
+    model: str
+    encoding_format: str | None = None
+
+
+def parse_embeddings(body: bytes) -> tuple[list[str], str]:
+    """The texts and the model of an embeddings request. Raises `ValidationError`."""
+    try:
+        said = msgspec.json.decode(body, type=_EmbeddingsBody)
+    except msgspec.ValidationError as error:
+        raise ValidationError(str(error), param=_param(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJson(f"the body is not a JSON object: {error}") from None
+    texts = [said.input] if isinstance(said.input, str) else said.input
+    if not texts or len(texts) > MAX_INPUTS:
+        raise ValidationError(f"input: expected 1 to {MAX_INPUTS} texts, got {len(texts)}", param="input")
+    if said.encoding_format not in (None, "float"):
+        raise ValidationError("encoding_format: this endpoint gives float", param="encoding_format")
+    return texts, said.model
 
 
 def error_response(

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from rayflow.api.cache_shapes import CacheReport
 from rayflow.api.catalogue import Model, ModelList
 from rayflow.api.chat_answer import ChatAnswer
 from rayflow.api.chat_request import ChatRequest
@@ -14,7 +15,6 @@ from rayflow.api.completion_answer import ChatCompletion
 from rayflow.api.completion_request import ChatCompletionRequest
 from rayflow.api.run_routes import RunStatus
 from rayflow.api.session_shapes import (
-    Erasure,
     ForkRequest,
     Session,
     SessionChange,
@@ -22,7 +22,27 @@ from rayflow.api.session_shapes import (
     SessionPage,
     SessionRequest,
 )
+from rayflow.api.state_shapes import (
+    CheckpointRequest,
+    RestoreRequest,
+    SessionState,
+    StateCheckpoint,
+    StateCheckpoints,
+    StateHistory,
+    StatePatch,
+)
 from rayflow.api.system import State
+from rayflow.api.user_shapes import (
+    Consolidation,
+    Erasure,
+    FoundMemories,
+    MemoryPage,
+    MemoryRequest,
+    MemorySearch,
+    Preferences,
+    RememberedThing,
+    Removed,
+)
 
 Schema = dict[str, Any]
 Responses = dict[int | str, Schema]
@@ -53,8 +73,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 SHOWN = (
+    CacheReport,
     ChatCompletionRequest, ChatCompletion, ChatRequest, ChatAnswer, SessionRequest, SessionChange, ForkRequest,
-    Session, SessionPage, SessionHistory, Erasure,
+    Session, SessionPage, SessionHistory,
+    SessionState, StatePatch, StateHistory, StateCheckpoint, StateCheckpoints, CheckpointRequest, RestoreRequest,
+    Consolidation, Erasure, FoundMemories, MemoryPage, MemoryRequest, MemorySearch, Preferences, RememberedThing,
+    Removed,
     RunStatus, Model, ModelList, OpenAIError, Problem, State,
 )  # fmt: skip
 _REF = "#/components/schemas/{name}"

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rayflow.api import sse
+from rayflow.api.body import read_body
 from rayflow.api.chat_answer import ChatEncoder
 from rayflow.api.decode import fault
 from rayflow.api.exchange import Exchange
@@ -67,6 +68,8 @@ class RunRoutes:
         exchange = Exchange.of(request)
         session_id = session_header(exchange.headers) or ""
         run_id = safe_id(run_id, "run_id")
+        # There is none, mostly, but a server says so; what `receive` gives after it is the disconnect.
+        await read_body(exchange.headers, request.receive, self.runs.client.config.security.max_body_bytes)
         encoder: Encoder = ChatEncoder(self.workflow, run_id)
         if after := _last_event_id(exchange):
             encoder = Resumed(encoder, after)

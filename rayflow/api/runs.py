@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from rayflow.api.exchange import Exchange
 from rayflow.api.guard import GONE, ClientGuard
 from rayflow.api.metrics import Metrics, RunMeter
 from rayflow.api.problems import ClientGone, explained
@@ -73,6 +74,8 @@ class Runs:
         with ClientGuard(request.receive), self.metrics.run() as meter:
             result = await self.client.run(run, timeout_s, outlives=outlives)
             meter.finished(result)
+            if "cache" in result.metadata:
+                Exchange.of(request).cache = result.metadata["cache"]
             return result
 
     def stream(
@@ -111,19 +114,21 @@ class RunStream(Response):
         with ClientGuard(receive) as guard, self._metrics.run() as meter:
             async with EventStream(send, self._keepalive_s, guard.drop, scope.get(GONE, _present)) as out:
                 try:
-                    await self._forward(out, meter)
+                    await self._forward(out, meter, scope)
                 except Exception as error:
                     if not out.started or isinstance(error, ClientGone):
                         raise
                     meter.failed(error)
                     await out.end(self._encoder.error(explained(error, self._run_id)))
 
-    async def _forward(self, out: EventStream, meter: RunMeter) -> None:
+    async def _forward(self, out: EventStream, meter: RunMeter, scope: Scope) -> None:
         """What comes together is written together: a write costs more than a token."""
         async with aclosing(self._batches()) as batches:
             async for batch in batches:
                 events = b"".join([self._encode(item, meter) for item in batch])
                 if isinstance(batch[-1], RunResult):
+                    if "cache" in batch[-1].metadata:  # told where nothing else was sent before, as of a kept answer
+                        Exchange.of(scope).cache = batch[-1].metadata["cache"]
                     await out.end(events)
                 elif events:
                     await out.write(events)

@@ -6,8 +6,9 @@ from starlette.responses import Response
 
 from rayflow.api.openapi import DocumentedApi, answers, no_content, request_body
 from rayflow.api.session_shapes import (
-    Erasure,
     ForkRequest,
+    Lock,
+    LockRequest,
     Session,
     SessionChange,
     SessionHistory,
@@ -56,6 +57,24 @@ def add_session_routes(api: DocumentedApi, sessions: Sessions) -> None:
         response_class=Response,
     )
     api.add_api_route(
+        f"{ONE}/lock",
+        sessions.lock,
+        methods=["POST"],
+        summary="Keep runs of others from beginning in a session, or renew that",
+        openapi_extra=request_body(LockRequest, required=False),
+        responses=answers(200, "The lock.", Lock),
+        response_class=Response,
+    )
+    api.add_api_route(
+        f"{ONE}/lock",
+        sessions.unlock,
+        methods=["DELETE"],
+        status_code=204,
+        summary="Give a lock back; its token is in X-Session-Lock",
+        responses=no_content("It is given back."),
+        response_class=Response,
+    )
+    api.add_api_route(
         f"{ONE}/close",
         sessions.close,
         methods=["POST"],
@@ -86,13 +105,5 @@ def add_session_routes(api: DocumentedApi, sessions: Sessions) -> None:
         status_code=204,
         summary="Delete a session and all its turns",
         responses=no_content("It is gone."),
-        response_class=Response,
-    )
-    api.add_api_route(
-        "/users/{user_id:path}",
-        sessions.erase,
-        methods=["DELETE"],
-        summary="Erase a user: delete all their sessions",
-        responses=answers(200, "What was erased.", Erasure),
         response_class=Response,
     )

@@ -60,6 +60,23 @@ class Session(msgspec.Struct, frozen=True):
     forked_at: int | None
 
 
+class LockRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`lease_s`: when the lock ends by itself. `wait_s`: how long to wait for somebody else's. `token`: of a lock to
+    renew."""
+
+    lease_s: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    wait_s: Annotated[float, Meta(ge=0, le=8)] = 0.0
+    token: str | None = None
+
+
+class Lock(msgspec.Struct, frozen=True):
+    """A lock that is held: send the token with your runs as `X-Session-Lock`."""
+
+    session_id: str
+    token: str
+    lease_s: float
+
+
 class SessionPage(msgspec.Struct, frozen=True):
     """Sessions, the newest first. `next_cursor`: what to give as `cursor` for the next page; null at the end."""
 
@@ -97,13 +114,6 @@ class SessionHistory(msgspec.Struct, frozen=True):
     session: Session
     turns: list[SessionTurn]
     next_after: int | None
-
-
-class Erasure(msgspec.Struct, frozen=True):
-    """What was erased of a user: so many sessions."""
-
-    user_id: str
-    sessions: int
 
 
 def session_of(info: SessionInfo) -> Session:

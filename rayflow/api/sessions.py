@@ -14,11 +14,12 @@ from starlette.responses import Response
 from rayflow.api.body import has_body, read_json
 from rayflow.api.decode import convert
 from rayflow.api.exchange import Exchange
-from rayflow.api.headers import safe_id
+from rayflow.api.headers import safe_id, session_lock
 from rayflow.api.responses import json_response
 from rayflow.api.session_shapes import (
-    Erasure,
     ForkRequest,
+    Lock,
+    LockRequest,
     SessionChange,
     SessionHistory,
     SessionPage,
@@ -30,6 +31,7 @@ from rayflow.api.session_shapes import (
 )
 from rayflow.app.client import SystemClient
 from rayflow.app.shards import position
+from rayflow.app.working_state import inherit_state
 from rayflow.ids import new_session_id
 from rayflow.messages import (
     CloseSession,
@@ -39,7 +41,9 @@ from rayflow.messages import (
     GetHistory,
     GetSession,
     ListSessions,
+    LockSession,
     SessionInfo,
+    UnlockSession,
     UpdateSession,
 )
 
@@ -97,18 +101,27 @@ class Sessions:
         tenant, parent = _key(request, session_id)
         at = -1 if body.at is None else body.at
         fork = ForkSession(tenant, parent, self.client.shards.sibling(parent), at, body.branch_id or "")
-        return _made(request, await self.client.session(fork))
+        child = await self.client.session(fork)
+        await inherit_state(self.client, child)
+        return _made(request, child)
 
     async def close(self, request: Request, session_id: str) -> Response:
         return json_response(session_of(await self.client.session(CloseSession(*_key(request, session_id)))))
 
+    async def lock(self, request: Request, session_id: str) -> Response:
+        body = await self._body(request, LockRequest)
+        lock = LockSession(*_key(request, session_id), body.lease_s, body.wait_s, body.token or "")
+        held = await self.client.session(lock)
+        return json_response(Lock(session_id, held.token, held.lease_s))
+
+    async def unlock(self, request: Request, session_id: str) -> Response:
+        token = session_lock(Exchange.of(request).headers)
+        await self.client.session(UnlockSession(*_key(request, session_id), token))
+        return Response(status_code=204)
+
     async def delete(self, request: Request, session_id: str) -> Response:
         await self.client.session(DeleteSession(*_key(request, session_id)))
         return Response(status_code=204)
-
-    async def erase(self, request: Request, user_id: str) -> Response:
-        user_id = safe_id(user_id, "user_id")
-        return json_response(Erasure(user_id, await self.client.shards.erase(_tenant(request), user_id)))
 
     async def _body(self, request: Request, kind: type[T]) -> T:
         headers, limits = Exchange.of(request).headers, self.client.config.security

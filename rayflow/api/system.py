@@ -11,6 +11,7 @@ from starlette.responses import Response
 from rayflow.api.catalogue import Catalogue
 from rayflow.api.metrics import Metrics
 from rayflow.api.responses import Encoded, json_response
+from rayflow.app.caches import CacheDesk
 from rayflow.app.client import SystemClient
 from rayflow.errors import Unavailable
 
@@ -40,6 +41,9 @@ class System:
         return State(status, "volatile" if self.client.config.session.volatile else "")
 
     async def expose(self) -> Response:
+        config = self.client.config
+        if config.caches.results.enabled or config.embeddings.enabled:
+            self.metrics.caches.counts = await CacheDesk(self.client).counts()
         return Encoded(self.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self) -> Response:

@@ -7,6 +7,8 @@ for the openai package.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +24,13 @@ from rayflow.runtime.ports import (
     Actor,
     Backend,
     Books,
+    ContextSource,
+    Embedder,
     EventWriter,
     Fabric,
     ModelClient,
     Record,
-    SessionStore,
+    ShardStore,
     Supervising,
 )
 
@@ -91,9 +95,33 @@ def _sessions(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
     from rayflow.stores.factory import build
 
     session = config.session
-    store: SessionStore = build(config, int(address.rpartition("/")[2]))
-    expiry = Expiry(session.default_timeout_s, session.max_timeout_s, session.cleanup_s) if session.expire else None
-    return Sessions(address, store, _outbox(config, fabric), SYSTEM_CLOCK, expiry)
+    store: ShardStore = build(config, int(address.rpartition("/")[2]))
+    ages = (session.default_timeout_s, session.max_timeout_s) if session.expire else (0.0, 0.0)
+    outbox = _outbox(config, fabric)
+    sessions = Sessions(address, store, outbox, SYSTEM_CLOCK, Expiry(*ages, session.cleanup_s))
+    return keeping(config, remembering(address, config, sessions, store, outbox))
+
+
+def keeping(config: WorkflowConfig, sessions: Actor) -> Actor:
+    """The store actor with the answers that are kept for all routers, where that is configured."""
+    results = config.caches.results
+    if not results.enabled or results.levels == ["router"]:
+        return sessions
+    from rayflow.actors.kept_results import KeptResults
+
+    return KeptResults(sessions, results, SYSTEM_CLOCK)
+
+
+def remembering(address: str, config: WorkflowConfig, sessions: Actor, store: ShardStore, outbox: Outbox) -> Actor:
+    """The store actor with a memory, where that is configured."""
+    if not config.memory.enabled:
+        return sessions
+    from rayflow.actors.memory_meaning import MemoryMeaning
+    from rayflow.actors.remembering import RememberingStore
+
+    vectors = embedder(config)
+    meaning = MemoryMeaning(vectors, config.embeddings.wait_s) if vectors is not None else None
+    return RememberingStore(address, sessions, store, config.memory, outbox, SYSTEM_CLOCK, meaning)
 
 
 def _accounts(address: str, config: WorkflowConfig) -> Actor:
@@ -122,6 +150,16 @@ def _model(config: ModelConfig) -> ModelClient:
     return build(config)
 
 
+def embedder(config: WorkflowConfig) -> Callable[[], Embedder] | None:
+    """Makes who makes vectors, inside the event loop that will use it; None where the configuration names nobody.
+    Raises `ConfigurationError` when called."""
+    if not config.embeddings.enabled:
+        return None
+    from rayflow.models.factory import embeddings
+
+    return partial(embeddings, config)
+
+
 def _router(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
     from rayflow.actors.router import NO_MEANS, Router
 
@@ -130,8 +168,26 @@ def _router(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
         from rayflow.app.learning import routing_means
 
         means = routing_means(config)
-    outbox = _outbox(config, fabric)
-    return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means, context_means(config))
+    outbox, told = _outbox(config, fabric), context_means(config)
+    if config.state.shown:
+        told = replace(told, sources=(*told.sources, _state_source(config, fabric)))
+    return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means, told)
+
+
+def _state_source(config: WorkflowConfig, fabric: Fabric) -> ContextSource:
+    from rayflow.actors.enrichment import SOURCE_TIMEOUT_S
+    from rayflow.actors.state_source import StateSource
+    from rayflow.messages import ReadRecords, Records
+    from rayflow.policies.placement import record_shard, shard_addresses
+
+    shards = shard_addresses(config.session.shards)
+
+    async def read(message: ReadRecords) -> Records:
+        shard = record_shard(message.tenant, message.owner, shards)
+        records: Records = await fabric.ask(shard, message, SOURCE_TIMEOUT_S)
+        return records
+
+    return StateSource(config.state, read)
 
 
 def context_means(config: WorkflowConfig) -> ContextMeans:
@@ -141,11 +197,13 @@ def context_means(config: WorkflowConfig) -> ContextMeans:
 
     name, model = config.context.tokenizer, config.context.summary_model
     summariser = partial(_model, config.model(model)) if model is not None else None
+    extracting = config.memory.extraction_model
+    extractor = partial(_model, config.model(extracting)) if extracting is not None else None
     if name == "estimate":
-        return ContextMeans(tokens.estimate, summariser)
+        return ContextMeans(tokens.estimate, summariser, embedder=embedder(config), extractor=extractor)
     from rayflow.models.tokenizers import tokenizer
 
-    return ContextMeans(tokenizer(name), summariser)
+    return ContextMeans(tokenizer(name), summariser, embedder=embedder(config), extractor=extractor)
 
 
 def _agent(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:

@@ -7,7 +7,7 @@ streamed is always exactly the answer.
 
 Only the client knows what it has received. So it decides whether work that a death cut off may be done again: a
 router asks it before a part goes to another replica, and it asks for the run again itself when the router died. When
-it leaves a stream, it says how much it was given, for that stays in the session. Any client can follow a run that
+it leaves a stream, it says what it was given, for that stays in the session. Any client can follow a run that
 another one streams, from its first event.
 """
 
@@ -18,13 +18,15 @@ from collections.abc import AsyncGenerator, Collection, Coroutine
 from contextlib import aclosing
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from rayflow.actors.persistence import died, persist
 from rayflow.app.inbox import FollowingInbox, Inbox, StreamItem
+from rayflow.app.remnant import keep
 from rayflow.app.shards import Shards
+from rayflow.app.users import Users
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import NotFound, PeerLost, Unavailable, UnknownAddress
@@ -54,6 +56,10 @@ from rayflow.runtime.roster import COORDINATOR
 SESSION_TIMEOUT_S = 10.0
 SCALE_TIMEOUT_S = 10.0
 CANCEL_TIMEOUT_S = 15.0
+KEEP_S = 0.5
+"""So long a client may wait for the error of its stream until what it was shown is stored."""
+
+T = TypeVar("T")
 
 
 class SystemClient:
@@ -66,9 +72,10 @@ class SystemClient:
         self._streams: dict[str, Inbox] = {}
         self._followed: dict[str, FollowingInbox] = {}
         self._readers = count(1)
-        self._lasting: set[asyncio.Future[RunResult]] = set()
+        self._lasting: set[asyncio.Future[Any]] = set()
         self._been_up = False
         self.shards = Shards(shard_addresses(config.session.shards), self._ask_shard)
+        self.users = Users(self.shards, config)
         self.session = self.shards.session
         """Ask the store that owns a session."""
         handlers: dict[type[Payload], Handler] = {
@@ -154,16 +161,27 @@ class SystemClient:
                 answered = isinstance(batch[-1], RunResult)
                 yield batch
                 given += batch
+        except PeerLost as lost:
+            if first:
+                await asyncio.wait([self._keep(request, given, lost)], timeout=KEEP_S)
+            raise
         finally:
             inbox.close()
             if outlives and not run.done():
                 run.add_done_callback(lambda _: self._forget(request.run_id, inbox))
+                if first and not answered:
+                    run.add_done_callback(lambda done: self._keep(request, given, _outcome(done)))
             else:
                 self._forget(request.run_id, inbox)
                 if first and inbox.router and not answered:
-                    chars = sum(len(item.text) for item in given if isinstance(item, Token))
-                    self.fabric.tell(inbox.router, Shown(request.run_id, self.address, chars))
+                    text = "".join(item.text for item in given if isinstance(item, Token))
+                    self.fabric.tell(inbox.router, Shown(request.run_id, self.address, text))
                 run.cancel()
+
+    def _keep(self, request: RunRequest, given: list[StreamItem], outcome: object) -> asyncio.Task[None]:
+        """The run ended while it was streamed: where its router died, keep what was shown of the answer."""
+        ask = partial(self._ask_shard, owner(request.session_id, self.shards.addresses))
+        return self._last(keep(request, given, outcome, ask))
 
     async def follow(self, run_id: str, tenant: str, session_id: str = "") -> AsyncGenerator[list[StreamItem], None]:
         """All of a streamed run that is under way or has just ended, from its first event, in batches as of `batches`.
@@ -269,7 +287,7 @@ class SystemClient:
         if self._streams.get(run_id) is inbox:
             del self._streams[run_id]
 
-    def _last(self, asking: Coroutine[Any, Any, RunResult]) -> asyncio.Task[RunResult]:
+    def _last(self, asking: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A question that may go on when nobody here waits for its answer any more."""
         task = asyncio.get_running_loop().create_task(asking)
         self._lasting.add(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rayflow.actors.agent import system_prompt
@@ -13,10 +14,24 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import NotFound
 from rayflow.language.entities import Entity, entities
 from rayflow.messages import GetHistory, History, SessionInfo
-from rayflow.policies.context import CHUNK, NO_FACTS, Context, Facts, Past, Topic, assemble, state_line
+from rayflow.policies.context import (
+    CHUNK,
+    NO_FACTS,
+    Context,
+    Facts,
+    Meaning,
+    Past,
+    Topic,
+    assemble,
+    preferring,
+    state_line,
+)
+from rayflow.runtime.ports import Embedder
 
 PAGE = 200
 MAX_ENTITY_TURNS = 200
+VECTORS_S = 60.0
+"""How long vectors are waited for: nobody waits for an answer meanwhile."""
 """Entities are looked for in the newest so many of the user's messages."""
 
 
@@ -39,7 +54,8 @@ async def view(client: SystemClient, tenant: str, session_id: str, message: str,
     `NotFound`, `StorageError`, `FabricError`."""
     config = client.config
     instructions = _instructions(config, agent)
-    count = context_means(config).count
+    means = context_means(config)
+    count = means.count
     settings = config.context
     first: History = await client.session(GetHistory(tenant, session_id, limit=1, tail=True))
     last = first.turns[-1].seq if first.turns else 0
@@ -51,13 +67,22 @@ async def view(client: SystemClient, tenant: str, session_id: str, message: str,
             break
         for _ in past.learn(page.turns):
             pass
+    for _ in past.analyse():
+        pass
     now_us = SYSTEM_CLOCK.wall_us()
     new = [Message("user", message)] if message else []
     facts, state = Facts.of(first.info.metadata), state_line(config.name, last, now_us)
     seen = past if settings.remembers else Past(count=count)
     if not settings.enrichment:
         facts, state = NO_FACTS, ""
-    context = assemble(seen, new, settings, now_us, facts, state, count=count)
+    meaning = None
+    if means.embedder is not None and settings.retrieval:
+        meaning = await _meaning(config, means.embedder, seen, message, tenant)
+    told = await _working_state(client, tenant, session_id) if settings.enrichment and config.state.shown else []
+    memories: list[tuple[str, str]] = []
+    if settings.enrichment and config.memory.enabled and first.info.user_id:
+        facts, memories = await _recollected(client, first.info, message, agent, facts)
+    context = assemble(seen, new, settings, now_us, facts, state, told, count, meaning, memories)
     said = [entry.message.text for entry in past.entries if entry.message.role == "user"][-MAX_ENTITY_TURNS:]
     return View(
         first.info,
@@ -65,9 +90,43 @@ async def view(client: SystemClient, tenant: str, session_id: str, message: str,
         _with(instructions, context.messages),
         settings.tokenizer,
         agent,
-        past.topics,
+        past.topics(),
         list(dict.fromkeys(entity for text in said for entity in entities(text))),
     )
+
+
+async def _working_state(client: SystemClient, tenant: str, session_id: str) -> list[tuple[str, str]]:
+    from rayflow.actors.state_source import StateSource
+
+    source = StateSource(client.config.state, client.shards.records)
+    text = await source.of(tenant, session_id)
+    return [(source.name, text)] if text else []
+
+
+async def _recollected(
+    client: SystemClient, session: SessionInfo, message: str, agent: str, facts: Facts
+) -> tuple[Facts, list[tuple[str, str]]]:
+    """What is remembered of the user, as a router finds it; but nothing counts as used."""
+    from rayflow.actors.recollection import Recollected, question, views
+
+    known = views(client.config)
+    view = known.get(agent, known[""])
+    asked = question(client.config, session.tenant, session.user_id, message, view, use=False)
+    recalled = await client.shards.memory(asked)
+    return preferring(facts, recalled.preferences), Recollected({"": recalled.found}).lines()
+
+
+async def _meaning(
+    config: WorkflowConfig, embedder: Callable[[], Embedder], past: Past, message: str, tenant: str
+) -> Meaning | None:
+    """As a router finds it that has met the session before."""
+    from rayflow.actors.meaning import Meanings
+
+    meanings = Meanings(config, SYSTEM_CLOCK, embedder, VECTORS_S)
+    try:
+        return await meanings.of(past, message, tenant)
+    finally:
+        await meanings.stop()
 
 
 def _instructions(config: WorkflowConfig, agent: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rayflow.app.attach import open_configured, settled
 from rayflow.app.client import SystemClient
@@ -22,6 +22,9 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import Unavailable
 from rayflow.ids import new_run_id, new_session_id
 from rayflow.messages import CreateSession, DeleteSession, RunRequest, RunResult, Token
+
+if TYPE_CHECKING:
+    from rayflow.app.working_state import WorkingState
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,12 @@ class Orchestrator:
     async def close_session(self, session_id: str) -> None:
         """Delete a session and its turns. Raises `NotFound`."""
         await self._running.session(DeleteSession("", session_id))
+
+    def state(self, session_id: str) -> WorkingState:
+        """The working state of a session: `await o.state(session_id).update({"stage": "paid"})`."""
+        from rayflow.app.working_state import WorkingState
+
+        return WorkingState(self._running, "", session_id, "python")
 
     async def scale_processing_capacity(self, factor: float, agent: str = "") -> dict[str, int]:
         """Multiply the replicas of one agent, or of all of them, by `factor`, rounded up and within their limits.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rayflow.actors.outbox import Outbox
 from rayflow.app.attach import settled, visit
+from rayflow.app.build import remembering
 from rayflow.app.client import SystemClient
 from rayflow.app.state import owned, read_run_file
 from rayflow.clock import SYSTEM_CLOCK
@@ -53,7 +54,8 @@ async def stores(config: WorkflowConfig) -> AsyncIterator[SystemClient]:
     fabric = InProcessFabric()
     async with AsyncExitStack() as stack:
         for shard, address in enumerate(shard_addresses(config.session.shards)):
-            actor = Sessions(address, build(config, shard), Outbox(fabric, enabled=False), SYSTEM_CLOCK)
+            store, outbox = build(config, shard), Outbox(fabric, enabled=False)
+            actor = remembering(address, config, Sessions(address, store, outbox, SYSTEM_CLOCK), store, outbox)
             await actor.start()
             stack.push_async_callback(actor.stop)
             fabric.bind(address, actor.handlers)

@@ -1,11 +1,13 @@
-"""Sessions as JSON lines, out and in: a line that says what it is, then each session with its turns after it.
+"""Sessions as JSON lines, out and in: a line that says what it is, then each session with its turns and its records
+after it. The value of a record is in base64.
 
-    {"rayflow_sessions":1}
+    {"rayflow_sessions":2}
     {"session":{"session_id":"s","tenant":"acme",...}}
     {"turn":{"seq":1,"message":{"role":"user","content":"hi"},...}}
+    {"record":{"kind":"state","name":"order","value":"eyJpZCI6N30=","version":3,...}}
 
-Neither direction holds more than a page of a session in memory. An import that was cut is simply made again: sessions
-that are there already are gone on with where they stop, and never overwritten.
+Version 1 had no records. Neither direction holds more than a page of a session in memory. An import that was cut is
+simply made again: sessions that are there already are gone on with where they stop, and never overwritten.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import msgspec
 from rayflow.app.shards import PAGE, Shards
 from rayflow.errors import Conflict, NotFound, ValidationError
 from rayflow.ids import is_safe_id
-from rayflow.messages import GetSession, ImportSession, SessionInfo, Turn
+from rayflow.messages import GetSession, ImportRecords, ImportSession, OwnedRecord, Record, SessionInfo, Turn
+from rayflow.messages.records import MAX_READ_BYTES, of_session
 
-VERSION = 1
+VERSION = 2
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -29,6 +32,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     rayflow_sessions: int | None = None
     session: SessionInfo | None = None
     turn: Turn | None = None
+    record: Record | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -65,6 +69,8 @@ async def _pages(shards: Shards, of: SessionInfo) -> AsyncGenerator[bytes, None]
             lines.insert(0, Line(session=page.info))
             first = False
         yield b"".join(_encode(line) + b"\n" for line in lines)
+    async for owned in shards.every_record(of.tenant, of_session(of.session_id)):
+        yield _encode(Line(record=owned.record)) + b"\n"
 
 
 async def copied(shards: Shards, sessions: AsyncGenerator[SessionInfo, None], to: Shards) -> Imported:
@@ -90,9 +96,9 @@ async def imported(shards: Shards, lines: Iterable[bytes]) -> Imported:
         line = _line(text, number)
         if (number == 1) != (line.rayflow_sessions is not None):
             raise ValidationError(f"line {number}: expected an export of rayflow sessions", line=number)
-        if line.rayflow_sessions not in (None, VERSION):
+        if line.rayflow_sessions is not None and not 1 <= line.rayflow_sessions <= VERSION:
             raise ValidationError(
-                f"this export has version {line.rayflow_sessions}, this rayflow knows {VERSION}: upgrade rayflow",
+                f"this export has version {line.rayflow_sessions}, this rayflow knows up to {VERSION}: upgrade rayflow",
                 version=line.rayflow_sessions,
             )
         if line.session is not None:
@@ -102,6 +108,10 @@ async def imported(shards: Shards, lines: Iterable[bytes]) -> Imported:
             if writer.info is None:
                 raise ValidationError(f"line {number}: a turn that belongs to no session", line=number)
             await writer.add(line.turn)
+        elif line.record is not None:
+            if writer.info is None:
+                raise ValidationError(f"line {number}: a record that belongs to no session", line=number)
+            await writer.keep(line.record)
     await writer.end()
     return done
 
@@ -116,6 +126,29 @@ def _line(text: bytes, number: int) -> Line:
     return line
 
 
+class RecordWriter:
+    """Brings records to the stores, those of one owner together and not too much at once."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self._of = ("", "")
+        self._page: list[Record] = []
+        self._size = 0
+
+    async def add(self, owned: OwnedRecord) -> None:
+        of = (owned.tenant, owned.owner)
+        if of != self._of or len(self._page) == PAGE or self._size >= MAX_READ_BYTES:
+            await self.flush()
+        self._of = of
+        self._page.append(owned.record)
+        self._size += len(owned.record.value)
+
+    async def flush(self) -> None:
+        page, self._page, self._size = self._page, [], 0
+        if page:
+            await self._shards.records(ImportRecords(*self._of, page))
+
+
 class _Writer:
     """Brings one session after the other to the stores, in pages."""
 
@@ -124,6 +157,7 @@ class _Writer:
         self._done = done
         self._page: list[Turn] = []
         self._last = 0
+        self._records = RecordWriter(shards)
         self.info: SessionInfo | None = None
 
     async def begin(self, info: SessionInfo) -> None:
@@ -141,11 +175,19 @@ class _Writer:
         if len(self._page) == PAGE and self.info is not None:
             await self._flush(self.info)
 
+    async def keep(self, record: Record) -> None:
+        """A record of the session, once its turns are there."""
+        info = self.info
+        if info is not None and _name(info) not in self._done.refused:
+            await self._records.add(OwnedRecord(info.tenant, of_session(info.session_id), record))
+
     async def end(self) -> None:
         info, self.info = self.info, None
         if info is None or _name(info) in self._done.refused:
             return
         await self._flush(info)
+        if _name(info) not in self._done.refused:
+            await self._records.flush()
         if self._last < info.turns:
             self._done.short.append(_name(info))
 

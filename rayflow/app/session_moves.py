@@ -1,4 +1,6 @@
-"""All sessions to other stores: another backend, another server, another number of shards.
+"""All sessions and records to other stores: another backend, another server, another number of shards.
+
+Kept results are left behind: they are made anew.
 
 The old stores are read and never changed, so a move that was cut is made again, and one that was wrong is undone by
 using the old ones. What was moved is counted on both sides before anything is said to be done.
@@ -14,13 +16,14 @@ from pathlib import Path
 
 from rayflow.app.attach import settled
 from rayflow.app.session_access import stores
-from rayflow.app.session_archive import Imported, copied
+from rayflow.app.session_archive import Imported, RecordWriter, copied
 from rayflow.app.shards import Shards
 from rayflow.app.state import owned
 from rayflow.config.load import load_or_example
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import ConfigurationError, Conflict, NotFound, StorageError
-from rayflow.messages import GetSession, SessionInfo
+from rayflow.messages import GetSession, OwnedRecord, SessionInfo
+from rayflow.messages.records import RESULTS
 
 BESIDE = "sessions-moving"
 """Where SQLite files are written, in the state folder, until all is there."""
@@ -56,7 +59,9 @@ async def move(workflow: Path | None, state: Path | None, to: list[str]) -> Move
             if done.refused:
                 first = next(iter(done.refused.values()))
                 raise Conflict(f"{len(done.refused)} sessions could not be moved, and nothing was switched: {first}")
+            await _copy_records(old.shards, new.shards)
             moved = await _compared(old.shards, new.shards)
+            await _compare_records(old.shards, new.shards)
         return Move(done, moved, _switch(folder) if target.session.store == "sqlite" else None)
 
 
@@ -88,6 +93,38 @@ async def _compared(old: Shards, new: Shards) -> int:
                     session_id=info.session_id,
                 )
     return found
+
+
+async def _copy_records(old: Shards, new: Shards) -> None:
+    writer = RecordWriter(new)
+    async with aclosing(_records(old)) as records:
+        async for owned in records:
+            await writer.add(owned)
+    await writer.flush()
+
+
+async def _compare_records(old: Shards, new: Shards) -> None:
+    """Whether each owner's are all there, as they were."""
+    seen: tuple[str, str] | None = None
+    async with aclosing(_records(old)) as records:
+        async for owned in records:
+            of = (owned.tenant, owned.owner)
+            if of != seen:
+                there = {(r.record.kind, r.record.name): r.record async for r in new.every_record(*of)}
+                seen = of
+            if there.get((owned.record.kind, owned.record.name)) != owned.record:
+                raise StorageError(
+                    f"record {owned.record.kind}/{owned.record.name} of {owned.owner} did not arrive as it was, and"
+                    " nothing was switched: try again",
+                    owner=owned.owner,
+                )
+
+
+async def _records(shards: Shards) -> AsyncGenerator[OwnedRecord, None]:
+    async with aclosing(shards.every_record()) as records:
+        async for owned in records:
+            if not owned.owner.startswith(RESULTS):
+                yield owned
 
 
 async def _there(shards: Shards, info: SessionInfo) -> SessionInfo | None:

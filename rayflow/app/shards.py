@@ -15,33 +15,66 @@ from rayflow.ids import new_session_id
 from rayflow.messages import (
     Ack,
     CloseSession,
+    Consolidate,
+    Consolidated,
     CreateSession,
     DeleteSession,
     Erased,
+    ErasedRecords,
+    EraseRecords,
     EraseUser,
+    Forget,
+    Forgotten,
     ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportRecords,
     ImportSession,
+    ListMemories,
+    ListRecords,
     ListSessions,
     ListTenants,
+    LockSession,
+    Memories,
+    OwnedRecord,
     Payload,
     Position,
+    ReadRecords,
+    Recall,
+    Recalled,
+    RecordList,
+    Records,
     Rekeyed,
     RekeySessions,
+    Remember,
+    Remembered,
     SessionInfo,
     SessionList,
+    SessionLock,
     Tenants,
+    UnlockSession,
     UpdateSession,
+    WriteRecords,
+    Written,
 )
-from rayflow.policies.placement import owner
+from rayflow.messages.records import of_user
+from rayflow.policies.placement import owner, record_shard
 
 PAGE = 100
 """Sessions or turns of one message."""
 
 OneSession = (
-    CreateSession | GetSession | UpdateSession | GetHistory | ForkSession | CloseSession | DeleteSession | ImportSession
+    CreateSession
+    | GetSession
+    | UpdateSession
+    | GetHistory
+    | ForkSession
+    | CloseSession
+    | LockSession
+    | UnlockSession
+    | DeleteSession
+    | ImportSession
 )
 
 
@@ -60,7 +93,9 @@ class Shards:
     @overload
     async def session(self, message: GetHistory) -> History: ...
     @overload
-    async def session(self, message: DeleteSession) -> Ack: ...
+    async def session(self, message: LockSession) -> SessionLock: ...
+    @overload
+    async def session(self, message: DeleteSession | UnlockSession) -> Ack: ...
     async def session(self, message: OneSession) -> Any:
         """Ask the store that owns the session."""
         if isinstance(message, ImportSession):
@@ -112,10 +147,53 @@ class Shards:
         answers: Sequence[Erased] = await self._ask_all(EraseUser(tenant, user_id))
         return sum(answer.sessions for answer in answers)
 
-    async def rekey(self) -> int:
-        """Bring some sessions of every shard to the present key. Returns how many; 0 when all are."""
+    async def rekey(self) -> Rekeyed:
+        """Bring some sessions and records of every shard to the present key. Both numbers are 0 when all are."""
         answers: Sequence[Rekeyed] = await self._ask_all(RekeySessions())
-        return sum(answer.sessions for answer in answers)
+        return Rekeyed(sum(answer.sessions for answer in answers), sum(answer.owners for answer in answers))
+
+    @overload
+    async def records(self, message: ReadRecords) -> Records: ...
+    @overload
+    async def records(self, message: WriteRecords) -> Written: ...
+    @overload
+    async def records(self, message: EraseRecords) -> ErasedRecords: ...
+    @overload
+    async def records(self, message: ImportRecords) -> Ack: ...
+    async def records(self, message: ReadRecords | WriteRecords | EraseRecords | ImportRecords) -> Any:
+        """Ask the store that has the records of this owner. A write that expects a version is not repeated where nobody
+        knows what became of it, because it would conflict with itself."""
+        at = record_shard(message.tenant, message.owner, self.addresses)
+        once = isinstance(message, WriteRecords) and any(w.expected_version is not None for w in message.writes)
+        return await self._ask(at, message, not once)
+
+    @overload
+    async def memory(self, message: Remember) -> Remembered: ...
+    @overload
+    async def memory(self, message: Recall) -> Recalled: ...
+    @overload
+    async def memory(self, message: ListMemories) -> Memories: ...
+    @overload
+    async def memory(self, message: Forget) -> Forgotten: ...
+    @overload
+    async def memory(self, message: Consolidate) -> Consolidated: ...
+    async def memory(self, message: Remember | Recall | ListMemories | Forget | Consolidate) -> Any:
+        """Ask the store that has what is remembered of this user."""
+        return await self._ask(record_shard(message.tenant, of_user(message.user_id), self.addresses), message, True)
+
+    async def every_record(self, tenant: str | None = None, of: str = "") -> AsyncGenerator[OwnedRecord, None]:
+        """All records, or those of a tenant or of an owner of a tenant, shard after shard and page after page."""
+        for address in [record_shard(tenant or "", of, self.addresses)] if of else self.addresses:
+            request = ListRecords(tenant, of, limit=PAGE)
+            more = True
+            while more:
+                page: RecordList = await self._ask(address, request, True)
+                for owned in page.records:
+                    yield owned
+                more = page.more
+                if more:
+                    last = page.records[-1]
+                    request = replace(request, after=(last.tenant, last.owner, last.record.kind, last.record.name))
 
     def sibling(self, session_id: str) -> str:
         """A new id in the shard of this session, for a fork of it."""

@@ -12,10 +12,12 @@ import typer
 
 from rayflow.cli import (
     batch,
+    cache,
     config,
     context,
     doctor,
     init,
+    memory,
     model,
     query,
     route,
@@ -23,6 +25,8 @@ from rayflow.cli import (
     serve,
     sessions,
     simulate,
+    state,
+    users,
     version,
 )
 
@@ -33,7 +37,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for topic in (serve, batch, query, sessions, scale, route, simulate, doctor, init, config, context, model, version):
+for topic in (
+    serve,
+    batch,
+    query,
+    sessions,
+    users,
+    memory,
+    state,
+    scale,
+    route,
+    simulate,
+    doctor,
+    init,
+    config,
+    context,
+    cache,
+    model,
+    version,
+):
     topic.register(app)
 
 

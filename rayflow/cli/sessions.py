@@ -100,7 +100,7 @@ def export(
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
-    """Write sessions with all their turns as JSON lines, readable also where the store is encrypted."""
+    """Write sessions with all their turns and records as JSON lines, readable also where the store is encrypted."""
     import asyncio
 
     from rayflow.app.session_access import open_sessions
@@ -177,12 +177,15 @@ def fork(
     import asyncio
 
     from rayflow.app.session_access import open_sessions
+    from rayflow.app.working_state import inherit_state
     from rayflow.messages import ForkSession
 
     async def begin() -> SessionInfo:
         async with open_sessions(workflow, state) as client:
             child = client.shards.sibling(session)
-            return await client.session(ForkSession(tenant, session, child, at, branch))
+            info = await client.session(ForkSession(tenant, session, child, at, branch))
+            await inherit_state(client, info)
+            return info
 
     typer.echo(asyncio.run(begin()).session_id)
 
@@ -219,7 +222,9 @@ def migrate(
     ] = None,
     state: State = None,
 ) -> None:
-    """Move all sessions to another backend, server or number of shards; nothing may run.
+    """Move all sessions and records to another backend, server or number of shards; nothing may run.
+
+    Kept results are left behind.
 
     The old ones stay as they are. Afterwards put the same keys into the workflow file.
     """
@@ -234,7 +239,7 @@ def migrate(
 
 
 def rekey(workflow: Workflow = None, state: State = None) -> None:
-    """Bring all sessions to the present key of session.encryption, and encrypt those that are not.
+    """Bring all sessions and records to the present key of session.encryption, and encrypt those that are not.
 
     A running system goes on meanwhile. When this is done, earlier keys can be taken out of the configuration.
     """
@@ -243,16 +248,20 @@ def rekey(workflow: Workflow = None, state: State = None) -> None:
     from rayflow.app.session_access import open_sessions
     from rayflow.errors import ConfigurationError
 
-    async def change() -> int:
-        done = 0
+    async def change() -> tuple[int, int]:
+        sessions, owners = 0, 0
         async with open_sessions(workflow, state) as client:
             if client.config.session.encryption is None:
                 raise ConfigurationError("session.encryption is not configured", key="session.encryption")
-            while batch := await client.shards.rekey():
-                done += batch
-        return done
+            done = await client.shards.rekey()
+            while done.sessions or done.owners:
+                sessions, owners = sessions + done.sessions, owners + done.owners
+                done = await client.shards.rekey()
+        return sessions, owners
 
-    typer.echo(f"rekeyed {asyncio.run(change())} sessions", err=True)
+    sessions, owners = asyncio.run(change())
+    of_records = f", and the records of {owners} owners" if owners else ""
+    typer.echo(f"rekeyed {sessions} sessions{of_records}", err=True)
 
 
 def _names(to: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from rayflow.config.findings import Findings
 from rayflow.config.yaml import Value
 
 TEXTS = ("models.*.knowledge", "agents.*.examples_file", "routing.out_of_scope_file", "session.encryption.key_file")
+FOLDERS = ("embeddings.local",)
 POLICIES = (
     "routing.strategy", "balancing.strategy", "scaling.strategy", "admission.strategy", "aggregation.strategy",
     "agents.*.balancing.strategy", "agents.*.scaling.strategy", "models.*.retries.strategy",
@@ -28,6 +29,8 @@ def located(data: Value, base: Path, findings: Findings) -> Value:
     """`data` with all paths absolute, from the folder `base`. A file that does not exist becomes a finding."""
     for pattern in TEXTS:
         data = _changed(data, pattern.split("."), "", partial(_text, base=base, findings=findings))
+    for pattern in FOLDERS:
+        data = _changed(data, pattern.split("."), "", partial(_folder, base=base, findings=findings))
     for pattern in POLICIES:
         data = _changed(data, pattern.split("."), "", partial(_policy, base=base, findings=findings))
     return data
@@ -51,6 +54,10 @@ def _text(key: str, name: str, base: Path, findings: Findings) -> str:
     return _existing(key, name, name, "an existing text file", base, findings)
 
 
+def _folder(key: str, name: str, base: Path, findings: Findings) -> str:
+    return _existing(key, name, name, "an existing folder", base, findings, Path.is_dir)
+
+
 def _policy(key: str, strategy: str, base: Path, findings: Findings) -> str:
     file, sign, name = strategy.rpartition(":")
     if not sign or not file.endswith(".py"):
@@ -58,8 +65,16 @@ def _policy(key: str, strategy: str, base: Path, findings: Findings) -> str:
     return f"{_existing(key, file, strategy, 'FILE.py:NAME with an existing file', base, findings)}:{name}"
 
 
-def _existing(key: str, name: str, got: str, expected: str, base: Path, findings: Findings) -> str:
+def _existing(
+    key: str,
+    name: str,
+    got: str,
+    expected: str,
+    base: Path,
+    findings: Findings,
+    exists: Callable[[Path], bool] = Path.is_file,
+) -> str:
     path = (base / name).absolute()
-    if not path.is_file():
+    if not exists(path):
         findings.add(key, expected, repr(got), f"it is looked for in {base.absolute()}")
     return str(path)

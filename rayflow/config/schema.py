@@ -23,21 +23,26 @@ from rayflow.config.sections.agents import AgentConfig, DelegationRule, Replicas
 from rayflow.config.sections.aggregation import AggregationConfig, ScoreWeights
 from rayflow.config.sections.balancing import BalancingConfig, EjectionConfig
 from rayflow.config.sections.base import NAME_PATTERN, OWN_PATTERN, Mismatch, Name, ReferenceProblems, Section
+from rayflow.config.sections.caches import CachesConfig, ResultCacheConfig
 from rayflow.config.sections.context import ContextConfig
+from rayflow.config.sections.embeddings import EmbeddingsConfig
+from rayflow.config.sections.memory import AgentMemory, MemoryConfig, OffPeak
 from rayflow.config.sections.models import ModelConfig, Retries, Timeouts
 from rayflow.config.sections.operation import MonitoringConfig, SecurityConfig, StorageConfig
 from rayflow.config.sections.processing import ProcessingConfig, SessionConfig, StreamingConfig
 from rayflow.config.sections.resilience import BreakerConfig, HedgingConfig, ResilienceConfig
 from rayflow.config.sections.routing import KeywordRule, RoutingConfig
 from rayflow.config.sections.scaling import ScalingConfig, Schedule
+from rayflow.config.sections.state import StateConfig, StateField
 
 __all__ = [
-    "NAME_PATTERN", "OWN_PATTERN", "AdmissionConfig", "AgentConfig", "AggregationConfig", "BalancingConfig",
-    "BreakerConfig", "ContextConfig", "DelegationRule", "EjectionConfig", "HedgingConfig", "KeywordRule", "Limit",
-    "LimitsConfig", "Mismatch", "ModelConfig", "MonitoringConfig", "Name", "PriorityConfig", "ProcessingConfig",
-    "ReferenceProblems", "Replicas", "ResilienceConfig", "Retries", "RoutingConfig", "ScalingConfig", "Schedule",
-    "ScoreWeights", "Section", "SecurityConfig", "ServiceClass", "SessionConfig", "StorageConfig", "StreamingConfig",
-    "TenantConfig", "Timeouts", "WorkflowConfig",
+    "NAME_PATTERN", "OWN_PATTERN", "AdmissionConfig", "AgentConfig", "AgentMemory", "AggregationConfig",
+    "BalancingConfig", "BreakerConfig", "CachesConfig", "ContextConfig", "DelegationRule", "EjectionConfig",
+    "EmbeddingsConfig", "HedgingConfig", "KeywordRule", "Limit", "LimitsConfig", "MemoryConfig", "Mismatch",
+    "ModelConfig", "MonitoringConfig", "Name", "OffPeak", "PriorityConfig", "ProcessingConfig", "ReferenceProblems",
+    "Replicas", "ResilienceConfig", "ResultCacheConfig", "Retries", "RoutingConfig", "ScalingConfig", "Schedule",
+    "ScoreWeights", "Section", "SecurityConfig", "ServiceClass", "SessionConfig", "StateConfig", "StateField",
+    "StorageConfig", "StreamingConfig", "TenantConfig", "Timeouts", "WorkflowConfig",
 ]  # fmt: skip
 
 
@@ -67,6 +72,10 @@ class WorkflowConfig(Section):
     processing: ProcessingConfig = ProcessingConfig()
     session: SessionConfig = SessionConfig()
     context: ContextConfig = ContextConfig()
+    embeddings: EmbeddingsConfig = EmbeddingsConfig()
+    caches: CachesConfig = CachesConfig()
+    memory: MemoryConfig = MemoryConfig()
+    state: StateConfig = StateConfig()
     streaming: StreamingConfig = StreamingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     security: SecurityConfig = SecurityConfig()
@@ -108,6 +117,8 @@ class WorkflowConfig(Section):
             ("routing.model", self.routing.model),
             ("aggregation.judge_model", self.aggregation.judge_model),
             ("context.summary_model", self.context.summary_model),
+            ("embeddings.model", self.embeddings.model),
+            ("memory.extraction_model", self.memory.extraction_model),
         ):
             if model is not None and model not in models:
                 problems.append(_unknown(path, "a model", model, models))

@@ -9,6 +9,7 @@ import msgspec
 from rayflow.chat import FinishReason, Message, ModelParams, ToolCall, Usage
 from rayflow.events import Event
 from rayflow.messages.base import Payload
+from rayflow.messages.caches import CacheUse
 
 Multitask = Literal["enqueue", "reject", "interrupt", "rollback"]
 """What becomes of a run whose session is busy with another one (`RunRequest.multitask`)."""
@@ -55,6 +56,10 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     """Where an earlier run of the session is not finished: wait for it in order (enqueue), fail with `Conflict`
     (reject), cancel all earlier ones and keep what was shown of their answers (interrupt), or cancel them and take back
     what they have written (rollback). "": as configured."""
+    cache: CacheUse = ""
+    """What the client wants of the result cache."""
+    lock: str = ""
+    """Token of the lock on the session that the client holds."""
     attempt: int = 0
     """How often the system's client asked for this run before: it asks again when a router died."""
     metadata: dict[str, str] = {}
@@ -116,11 +121,11 @@ class CancelRun(Payload, frozen=True, omit_defaults=True, tag=True):
 
 
 class Shown(Payload, frozen=True, tag=True):
-    """Tell a router that the client of a stream has left, and how many characters of the answer it was given."""
+    """Tell a router that the client of a stream has left, and what it was given of the answer."""
 
     run_id: str
     client: str
-    chars: int
+    text: str
 
 
 class Follower(msgspec.Struct, frozen=True):

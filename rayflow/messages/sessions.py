@@ -161,22 +161,55 @@ class CloseSession(Payload, frozen=True, tag=True):
     session_id: str
 
 
+class LockSession(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Keep runs of others from beginning in a session. Reply: `SessionLock`, or `NotFound`.
+
+    Waits up to `wait_s` for a lock of somebody else, then fails with `SessionLocked`. `token`: of a lock that its
+    holder renews; `NotFound` where it is held no more. It ends after `lease_s` unless it is renewed.
+    """
+
+    tenant: str
+    session_id: str
+    lease_s: float = 10.0
+    wait_s: float = 0.0
+    token: str = ""
+
+
+class SessionLock(Payload, frozen=True, tag=True):
+    """Whoever shows the token holds the lock."""
+
+    token: str
+    lease_s: float
+
+
+class UnlockSession(Payload, frozen=True, tag=True):
+    """Reply: `Ack`, or `NotFound` where this lock is held no more."""
+
+    tenant: str
+    session_id: str
+    token: str
+
+
 class DeleteSession(Payload, frozen=True, tag=True):
-    """Reply: `Ack`, or `NotFound`."""
+    """Delete a session with its records. Reply: `Ack`, or `NotFound`."""
 
     tenant: str
     session_id: str
 
 
 class EraseUser(Payload, frozen=True, tag=True):
-    """Delete all sessions of a user of a tenant in this shard. Reply: `Erased`; nothing to erase is fine."""
+    """Delete all sessions and records of a user of a tenant in this shard. Reply: `Erased`; nothing to erase is
+    fine."""
 
     tenant: str
     user_id: str
 
 
-class Erased(Payload, frozen=True, tag=True):
+class Erased(Payload, frozen=True, omit_defaults=True, tag=True):
+    """`records`: those of the user; those of the sessions go with them uncounted."""
+
     sessions: int
+    records: int = 0
 
 
 class AppendTurns(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -204,6 +237,9 @@ class AppendTurns(Payload, frozen=True, omit_defaults=True, tag=True):
     """Of the request that the messages came with, where its client may repeat it (Idempotency-Key): kept with each of
     them. An append with the `run_id` of turns that have another digest fails with `KeyReused`, and one with a digest
     is recognised as a repetition however many turns follow."""
+    lock: str = ""
+    """Token of the lock that the caller holds. Without it the question of a run fails with `SessionLocked` while
+    somebody has locked the session."""
 
 
 class Appended(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -212,6 +248,8 @@ class Appended(Payload, frozen=True, omit_defaults=True, tag=True):
     window: list[Turn] = []
     answer: Turn | None = None
     """Where the append was a repetition: the answer that its run has committed already."""
+    version: int = 1
+    """Of the session, as in `SessionInfo`: another one than before means that title or metadata were changed."""
 
 
 class RollBackRun(Payload, frozen=True, tag=True):
@@ -240,8 +278,10 @@ class ImportSession(Payload, frozen=True, omit_defaults=True, tag=True):
 
 
 class RekeySessions(Payload, frozen=True, tag=True):
-    """Wrap the data keys of some sessions anew, with the present key. Reply: `Rekeyed`. Ask again until it is 0."""
+    """Wrap the data keys of some sessions and of some owners of records anew, with the present key. Reply: `Rekeyed`.
+    Ask again until both are 0."""
 
 
-class Rekeyed(Payload, frozen=True, tag=True):
+class Rekeyed(Payload, frozen=True, omit_defaults=True, tag=True):
     sessions: int
+    owners: int = 0

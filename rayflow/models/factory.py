@@ -12,10 +12,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rayflow.config.schema import ModelConfig
+from rayflow.config.schema import ModelConfig, WorkflowConfig
 from rayflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from rayflow.models.embeddings import Embeddings
     from rayflow.models.offline.model import OfflineModel
     from rayflow.models.openai_endpoint import OpenAIEndpoint
 
@@ -46,6 +47,37 @@ def build(config: ModelConfig, replica: int = 0, env: Mapping[str, str] = os.env
         timeouts=config.timeouts,
         lane=config.lane,
     )
+
+
+def embeddings(config: WorkflowConfig, env: Mapping[str, str] = os.environ) -> Embeddings:
+    """Who makes vectors, as the configuration says, which must name somebody.
+
+    Call it inside the event loop that will use it. Raises `ConfigurationError` as `build`, and where a package is
+    missing.
+    """
+    from rayflow.models.embeddings import Embeddings, EmbeddingsEndpoint, HashedWords, LocalModel
+
+    if config.embeddings.local is not None:
+        return Embeddings(LocalModel(config.embeddings.local), config.embeddings)
+    model = config.model(config.embeddings.model or "")
+    if model.provider == "offline":
+        return Embeddings(HashedWords(), config.embeddings)
+    from rayflow.models.connect import connect
+    from rayflow.models.lanes import EMBEDDINGS
+
+    base_url = _base_url(model, 0, env)
+    lane, upstream = connect(
+        model.model or model.name,
+        EMBEDDINGS,
+        model.timeouts,
+        api_key=_key(model, base_url, env),
+        base_url=base_url,
+        organization=model.organization,
+        project=model.project,
+        headers=model.headers,
+        lane=model.lane,
+    )
+    return Embeddings(EmbeddingsEndpoint(lane, upstream, model.timeouts), config.embeddings)
 
 
 def _base_url(config: ModelConfig, replica: int, env: Mapping[str, str]) -> str | None:

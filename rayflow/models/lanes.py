@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Protocol, cast
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,8 +18,10 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, RequestOptions
 
 from rayflow.models.http1 import Endpoint
+from rayflow.models.sse import MAX_STREAM_BYTES, StreamTooLarge
 
-PATH = "/chat/completions"
+CHAT = "/chat/completions"
+EMBEDDINGS = "/embeddings"
 MAX_CONNECTIONS = 10_000
 """The agent's own limit (replicas.max_in_flight) is the one that counts; the pool must never be a hidden second one."""
 IDLE_CONNECTION_S = 4.0
@@ -52,6 +55,19 @@ class Answer(Protocol):
         ...
 
 
+async def read_whole(answer: Answer) -> bytes:
+    """The whole body. Raises `StreamTooLarge` and one of `BROKEN`."""
+    parts: list[bytes] = []
+    size = 0
+    async with aclosing(answer.reads()) as reads:
+        async for read in reads:
+            parts.append(read)
+            size += len(read)
+            if size > MAX_STREAM_BYTES:
+                raise StreamTooLarge(f"the answer is larger than {MAX_STREAM_BYTES} bytes")
+    return b"".join(parts)
+
+
 class Lane(Protocol):
     async def send(self, body: bytes) -> Answer:
         """Post a request. Raises `NoAnswer`."""
@@ -61,9 +77,9 @@ class Lane(Protocol):
 
 
 class SdkLane:
-    def __init__(self, sdk: AsyncOpenAI) -> None:
+    def __init__(self, sdk: AsyncOpenAI, path: str) -> None:
         self._sdk = sdk
-        self._url = str(_target(sdk))
+        self._url = str(_target(sdk, path))
         self._options: RequestOptions = {"headers": _basic_auth(sdk)}
 
     async def send(self, body: bytes) -> Answer:
@@ -107,7 +123,7 @@ class _SdkAnswer:
 class FastLane:
     """`sdk` gives the address and the headers, which do not change; `connect_s` bounds the connect."""
 
-    def __init__(self, sdk: AsyncOpenAI, connect_s: float) -> None:
+    def __init__(self, sdk: AsyncOpenAI, path: str, connect_s: float) -> None:
         self._sdk = sdk
         headers = {
             name.lower(): value
@@ -115,7 +131,7 @@ class FastLane:
             for name, value in part.items()
             if isinstance(value, str)
         }
-        self._endpoint = Endpoint(str(_target(sdk)), headers, connect_s, IDLE_CONNECTION_S)
+        self._endpoint = Endpoint(str(_target(sdk, path)), headers, connect_s, IDLE_CONNECTION_S)
 
     async def send(self, body: bytes) -> Answer:
         try:
@@ -137,11 +153,11 @@ def needs_sdk(sdk: AsyncOpenAI) -> bool:
     return bool(proxies.get(url.scheme) or proxies.get("all"))
 
 
-def _target(sdk: AsyncOpenAI) -> httpx2.URL:
+def _target(sdk: AsyncOpenAI, path: str) -> httpx2.URL:
     """Where requests are posted: the path goes before a query, and a user and password are no part of it."""
-    path, mark, query = sdk.base_url.raw_path.partition(b"?")
+    base, mark, query = sdk.base_url.raw_path.partition(b"?")
     return sdk.base_url.copy_with(
-        raw_path=path.rstrip(b"/") + PATH.encode() + mark + query, userinfo=b"", fragment=None
+        raw_path=base.rstrip(b"/") + path.encode() + mark + query, userinfo=b"", fragment=None
     )
 
 

@@ -13,27 +13,16 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Literal
 
-import httpx2
 import msgspec
-from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest
 from rayflow.config.schema import Timeouts
 from rayflow.errors import ModelError, ModelTimeout
+from rayflow.models.connect import connect
 from rayflow.models.deadlines import Deadlines, Late, Phase
-from rayflow.models.lanes import (
-    BROKEN,
-    IDLE_CONNECTION_S,
-    MAX_CONNECTIONS,
-    Answer,
-    FastLane,
-    Lane,
-    NoAnswer,
-    SdkLane,
-    needs_sdk,
-)
-from rayflow.models.sse import MAX_STREAM_BYTES, SSEDecoder, StreamTooLarge
-from rayflow.models.upstream import Upstream, error_message
+from rayflow.models.lanes import BROKEN, CHAT, Answer, NoAnswer, read_whole
+from rayflow.models.sse import SSEDecoder, StreamTooLarge
+from rayflow.models.upstream import error_message
 from rayflow.models.wire import StreamedAnswer, read_completion
 
 TRAILER_S = 2.0
@@ -59,22 +48,17 @@ class OpenAIEndpoint:
     ) -> None:
         self._model = model
         self._timeouts = timeouts or Timeouts()
-        limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_CONNECTION_S)
-        sdk = AsyncOpenAI(
+        self._lane, self._upstream = connect(
+            model,
+            CHAT,
+            self._timeouts,
             api_key=api_key,
             base_url=base_url,
             organization=organization,
             project=project,
-            default_headers=headers,
-            max_retries=0,
-            timeout=httpx2.Timeout(None, connect=self._timeouts.connect_s),
-            http_client=DefaultAioHttpClient(limits=limits, follow_redirects=False),
+            headers=headers,
+            lane=lane,
         )
-        fast = lane == "fast" and not needs_sdk(sdk)
-        self._lane: Lane = FastLane(sdk, self._timeouts.connect_s) if fast else SdkLane(sdk)
-        plain = sdk.base_url.copy_with(userinfo=b"", query=None, fragment=None)  # errors show it: no password, no key
-        shown = str(plain).rstrip("/")
-        self._upstream = Upstream(model, shown, api_key)
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """One whole answer, within the connect and total limits: there is no first token to wait for."""
@@ -83,7 +67,7 @@ class OpenAIEndpoint:
         try:
             response = await self._send(body, deadlines, "total")
             try:
-                answer = await deadlines.within("total", _read(response))
+                answer = await deadlines.within("total", read_whole(response))
             finally:
                 await response.close()
         except Late as late:
@@ -146,7 +130,7 @@ class OpenAIEndpoint:
         if 200 <= answer.status < 300:
             return answer
         try:
-            said = await deadlines.within(phase, _read(answer))
+            said = await deadlines.within(phase, read_whole(answer))
         except (StreamTooLarge, *BROKEN):
             said = b""
         finally:
@@ -157,7 +141,7 @@ class OpenAIEndpoint:
         kind = response.headers.get("content-type", "no content type")
         if kind.startswith("text/event-stream"):
             return
-        body = await deadlines.within("first_token", _read(response))
+        body = await deadlines.within("first_token", read_whole(response))
         said = self._upstream.quote(error_message(body))
         raise self._upstream.fault(ModelError, f"{kind} instead of an event stream: {said}")
 
@@ -175,16 +159,3 @@ async def _next_read(reads: AsyncGenerator[bytes, None], answer: StreamedAnswer,
         return await deadlines.within("between_tokens", anext(reads, b""), DRAIN_S if answer.done else TRAILER_S)
     except (Late, *BROKEN):
         return b""
-
-
-async def _read(response: Answer) -> bytes:
-    """The whole body. Raises `StreamTooLarge`."""
-    parts: list[bytes] = []
-    size = 0
-    async with aclosing(response.reads()) as reads:
-        async for read in reads:
-            parts.append(read)
-            size += len(read)
-            if size > MAX_STREAM_BYTES:
-                raise StreamTooLarge(f"the answer is larger than {MAX_STREAM_BYTES} bytes")
-    return b"".join(parts)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from rayflow.messages.records import SESSION
+
 
 def owner(key: str, nodes: Sequence[str]) -> str:
     """The node with the highest hash of (node, key). Raises ValueError for an empty list."""
@@ -23,3 +25,9 @@ def shard_addresses(shards: int) -> list[str]:
     """Addresses of the session stores. The list follows from the configuration and not from who is up right now, so a
     session never moves because its store is being restarted."""
     return [f"session/{i}" for i in range(shards)]
+
+
+def record_shard(tenant: str, of: str, shards: Sequence[str]) -> str:
+    """The session store that has the records of an owner (`messages.records`): a session's lie where it lies."""
+    session_id = of.removeprefix(SESSION)
+    return owner(session_id if session_id != of else f"{tenant}\0{of}", shards)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from rayflow.caching import Counts
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest
 from rayflow.events import Event
 from rayflow.messages import (
@@ -21,22 +22,32 @@ from rayflow.messages import (
     DeleteSession,
     Directory,
     Erased,
+    ErasedRecords,
+    EraseRecords,
     EraseUser,
     ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportRecords,
     ImportSession,
     LinkStats,
+    ListRecords,
     ListSessions,
     Payload,
+    ReadRecords,
+    RecordList,
+    Records,
     Reservation,
     RollBackRun,
     RunRequest,
     SessionInfo,
     SessionList,
     UpdateSession,
+    WriteRecords,
+    Written,
 )
+from rayflow.policies.similarity import Vector
 
 Handler = Callable[[Any], Awaitable[Payload] | Payload | None]
 """Takes one message. What it returns (or awaits) is the reply of an ask; None is right for messages that are told.
@@ -263,6 +274,30 @@ class ModelClient(Protocol):
     async def close(self) -> None: ...
 
 
+class Embedder(Protocol):
+    """Texts as vectors. `name` is that of the model: vectors of different models do not compare."""
+
+    name: str
+
+    @property
+    def counts(self) -> Counts:
+        """How its cache fared."""
+        ...
+
+    def __len__(self) -> int:
+        """Vectors in the cache."""
+        ...
+
+    async def embed(self, texts: Sequence[str], tenant: str = "") -> Sequence[Vector]:
+        """A vector of unit length for each text, in order; compare two with `policies.similarity.similarity`. Any
+        number of texts: they go out in batches. `tenant`: whose texts they are; what is known is known for that one
+        only. It computes off the loop, may take as long as the model's timeouts allow, and goes on where the caller is
+        cancelled. Raises `ModelError` and its subclasses."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class ContextSource(Protocol):
     """Where more of what a model should know comes from: a knowledge base, a user's profile. A router asks it for every
     run, and waits for two seconds at most. `name` stands in `rayflow context show`."""
@@ -321,6 +356,37 @@ class SessionStore(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class RecordStore(Protocol):
+    """Where a session store actor keeps the records of its shard (`messages.records`). As `SessionStore` in everything
+    else. What deletes a session deletes the records of `session/<id>` in the same transaction, and `erase` those of
+    `user/<id>`."""
+
+    async def read_records(self, request: ReadRecords, now_us: int) -> Records: ...
+
+    async def write_records(self, request: WriteRecords, now_us: int) -> Written: ...
+
+    async def erase_records(self, request: EraseRecords) -> ErasedRecords: ...
+
+    async def list_records(self, request: ListRecords) -> RecordList:
+        """Expired ones too, where they are not yet deleted."""
+        ...
+
+    async def import_records(self, request: ImportRecords) -> None: ...
+
+    async def expire_records(self, now_us: int, limit: int = 1000) -> int:
+        """Delete records that have expired. Returns how many it dealt with, at most `limit`: call again while it is
+        that many."""
+        ...
+
+    async def rekey_records(self, limit: int = 100) -> int:
+        """As `SessionStore.rekey`, of owners with all their records."""
+        ...
+
+
+class ShardStore(SessionStore, RecordStore, Protocol):
+    """All that a session store actor keeps."""
 
 
 class Books(Protocol):

@@ -17,7 +17,7 @@ from rayflow.runtime.supervision.specs import ChildSpec
 
 READS: Mapping[str, tuple[str, ...]] = {
     "eventlog": ("monitoring",),
-    "session": ("session", "monitoring.event_log", "monitoring.log_level"),
+    "session": ("session", "caches", "monitoring.event_log", "monitoring.log_level"),
     "accounts": ("limits", "tenants", "processing.request_timeout_s", "monitoring.log_level"),
     "aggregator": ("aggregation", "models", "monitoring.log_level"),
     "agent": ("agents", "models", "resilience", "streaming", "processing.request_timeout_s", "monitoring.log_level"),
@@ -25,6 +25,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "agents", "models", "routing", "balancing", "admission", "priority", "limits", "tenants", "resilience",
         "aggregation", "processing.input_validation", "processing.min_length", "processing.max_length",
         "processing.request_timeout_s", "processing.max_queue", "processing.multitask_strategy", "context",
+        "embeddings", "caches",
         "session.shards", "monitoring.event_log",
         "monitoring.log_level",
     ),
@@ -95,8 +96,8 @@ def view(spec: ChildSpec, config: WorkflowConfig) -> list[Any]:
     elif spec.role == "aggregator":
         models = [config.model(judge)] if (judge := config.aggregation.judge_model) else []
     elif spec.role == "router":
-        chooser = {config.routing.model} if config.routing.strategy == "llm" else set()
-        models = [m if m.name in chooser else _priced(m) for m in models if m.name in chooser or _price(m)]
+        called = _called(config)
+        models = [m if m.name in called else _priced(m) for m in models if m.name in called or _price(m)]
     tenants = [tenant.model_copy(update={"api_keys": []}) for tenant in config.tenants]  # those the ingress reads
     config = config.model_copy(update={"agents": agents, "models": models, "tenants": tenants})
     return [part(config, path) for path in READS[spec.role]]
@@ -126,6 +127,16 @@ def _uncounted(agent: AgentConfig) -> AgentConfig:
     """Without what only the coordinator reads: how many replicas there are."""
     replicas = agent.replicas.model_copy(update={"min": 1, "max": 1, "spares": 0})
     return agent.model_copy(update={"replicas": replicas, "scaling": None})
+
+
+def _called(config: WorkflowConfig) -> set[str | None]:
+    """Models that a router calls itself, and those whose answers it keeps: another model gives other ones."""
+    called = {config.context.summary_model, config.embeddings.model}
+    if config.routing.strategy == "llm":
+        called.add(config.routing.model)
+    if config.caches.results.enabled:
+        called.update(agent.model for agent in config.agents)
+    return called
 
 
 def _price(model: ModelConfig) -> float:

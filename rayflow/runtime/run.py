@@ -15,7 +15,7 @@ from typing import Any, Literal
 from rayflow.chat import Message, Usage
 from rayflow.errors import WorkflowError, to_info
 from rayflow.events import Event
-from rayflow.messages import AgentReply, Joined, RunRequest, RunResult, Turn
+from rayflow.messages import AgentReply, Answer, Joined, RunRequest, RunResult, Turn
 from rayflow.messages.runs import PART_ATTEMPTS
 from rayflow.policies.routing import Decision
 from rayflow.runtime.part import PartState
@@ -47,6 +47,7 @@ class Run:
         "_context",
         "_highest",
         "_stride",
+        "cache",
         "context_read",
         "decision",
         "joined",
@@ -71,6 +72,8 @@ class Run:
         self.joined: Joined | None = None
         self.context_read: bool | None = None
         """Whether the store had to be read for the context, beside what the append returns; None where not known."""
+        self.cache = ""
+        """hit, miss or bypass, where answers are kept."""
         self.lead: PartState | None = None
         """Of several parts, the one whose tokens are the beginning of the answer."""
         self._context: dict[str, Any] = {
@@ -253,6 +256,14 @@ class Run:
         self._close_lanes()
         self.joined = joined
 
+    def recalled(self, answer: Answer) -> None:
+        """An equal question was answered before: that answer stands, and costs nothing."""
+        alone = len(self.parts) == 1
+        for part in self.parts:
+            part.reply = AgentReply(answer.text if alone else "", "stop", Usage(), answer.model, 0.0)
+        joined = None if alone else Joined(answer.text, "", answer.confidence, answer.agents, answer.metadata)
+        self.answered(joined)
+
     def aggregated(self, joined: Joined, took_s: float, wall_us: int) -> Event:
         return self.event(
             "aggregate.finished",
@@ -310,7 +321,7 @@ class Run:
         """The answer is durable as `turn`: the run is over."""
         self._move("finished")
         assert self.decision is not None, "routed() comes first"
-        event = self._ended("ok", now, wall_us)
+        event = self._ended("ok", now, wall_us, {"cached": True} if self.cache == "hit" else None)
         single = self.parts[0].reply if len(self.parts) == 1 else None
         result = RunResult(
             run_id=self.request.run_id,
@@ -333,6 +344,7 @@ class Run:
                 "routing": self.decision.reason,
                 **({"declined": True} if self.declined else {}),
                 **({"degraded": True} if self.degraded else {}),
+                **({"cache": self.cache} if self.cache else {}),
                 **(self.joined.metadata if self.joined else {}),
             },
         )
@@ -349,7 +361,7 @@ class Run:
             session_id=self.request.session_id,
             content=message.text,
             finish_reason="tool_calls" if message.tool_calls else "stop",
-            usage=self.usage,
+            usage=stored.usage or self.usage,  # of the answer; what this run has used itself, its event says
             model="",
             agents=[stored.agent] if stored.agent else [],
             tool_calls=message.tool_calls or [],

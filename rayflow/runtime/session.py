@@ -45,6 +45,8 @@ class SessionTable:
         self._max_waiting = max_waiting
         self._slots: dict[tuple[str, str], SessionSlot] = {}
         self._idle: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self.evicted = 0
+        """Idle sessions that made room for others."""
 
     def enter(self, key: tuple[str, str], run_id: str) -> SessionSlot | None:
         """Start writing, or join the line. Returns the slot when the run may go on at once, None when it must wait.
@@ -88,6 +90,7 @@ class SessionTable:
         while len(self._idle) > self._cached:
             oldest, _ = self._idle.popitem(last=False)
             del self._slots[oldest]
+            self.evicted += 1
         return None
 
     def drop(self, key: tuple[str, str]) -> None:

@@ -10,7 +10,7 @@ from rayflow.messages import Balance, Booking, Reservation
 from rayflow.stores.sqlite_file import Schema
 from rayflow.stores.writer import SqliteWriter
 
-SCHEMA = Schema("books of accounts", "accounts_schema.sql", 1)
+SCHEMA = Schema("books of accounts", "accounts_schema.sql", 1, {"balances"})
 
 
 class MemoryBooks:

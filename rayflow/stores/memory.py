@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from msgspec.structs import replace
+from itertools import islice
 
 from rayflow.messages import (
     Appended,
@@ -16,22 +15,32 @@ from rayflow.messages import (
     CreateSession,
     DeleteSession,
     Erased,
+    ErasedRecords,
+    EraseRecords,
     EraseUser,
     ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportRecords,
     ImportSession,
+    ListRecords,
     ListSessions,
     Position,
+    ReadRecords,
+    RecordList,
+    Records,
     RollBackRun,
     SessionInfo,
     SessionList,
     Turn,
     UpdateSession,
+    WriteRecords,
+    Written,
 )
-from rayflow.stores import rules
-from rayflow.stores.repeat import Written, repeated
+from rayflow.messages.records import of_session, of_user
+from rayflow.stores import repeat, rules
+from rayflow.stores.records.memory import MemoryRecords
 
 Key = tuple[str, str]
 
@@ -48,26 +57,27 @@ class MemoryStore:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._sessions: OrderedDict[Key, _Session] = OrderedDict()
+        self._records = MemoryRecords(limit)
 
     async def open(self) -> None:
         """Nothing to open."""
 
     async def close(self) -> None:
         self._sessions.clear()
+        self._records.clear()
 
     async def append(self, request: AppendTurns, now_us: int) -> Appended:
         key = (request.tenant, request.session_id)
         session = self._sessions.get(key)
-        if session is not None and (repeat := _repeat(session.turns, request)) is not None:
-            return repeat
-        rules.check_append(request, len(session.turns) if session else None, bool(session and session.info.closed_us))
+        if session is not None and (made := _repeat(session, request)) is not None:
+            return made
+        info, turns = rules.appended(session.info if session else None, request, now_us)
         created = session is None
-        if session is None:
-            session = _Session(SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us))
+        session = session or _Session(info)
         window = _window(session.turns, request.window)
-        session.turns += rules.new_turns(request, len(session.turns), now_us)
-        self._keep(session, replace(session.info, updated_us=now_us, turns=len(session.turns)))
-        return Appended(len(session.turns), created=created, window=window)
+        session.turns += turns
+        self._keep(session, info)
+        return Appended(info.turns, created=created, window=window, version=info.version)
 
     async def create(self, request: CreateSession, now_us: int) -> SessionInfo:
         session = self._sessions.get((request.tenant, request.session_id))
@@ -118,15 +128,13 @@ class MemoryStore:
         theirs = [turn.seq for turn in session.turns if turn.run_id == request.run_id]
         if not theirs:
             return session.info
-        keep = theirs[0] - 1
-        if len(session.turns) - keep > len(theirs):
-            raise rules.not_the_end(request.session_id, request.run_id, len(session.turns))
-        del session.turns[keep:]
-        return self._keep(session, replace(session.info, turns=keep, updated_us=now_us))
+        info = rules.rolled_back(session.info, request.run_id, theirs, now_us)
+        del session.turns[info.turns :]
+        return self._keep(session, info)
 
     async def delete(self, request: DeleteSession) -> None:
         self._find(request.tenant, request.session_id)
-        del self._sessions[request.tenant, request.session_id]
+        self._drop((request.tenant, request.session_id))
 
     async def erase(self, request: EraseUser) -> Erased:
         theirs = [
@@ -135,18 +143,15 @@ class MemoryStore:
             if (session.info.tenant, session.info.user_id) == (request.tenant, request.user_id)
         ]
         for key in theirs:
-            del self._sessions[key]
-        return Erased(len(theirs))
+            self._drop(key)
+        return Erased(len(theirs), self._records.drop(request.tenant, of_user(request.user_id)))
 
     async def expire(self, now_us: int, timeout_s: float, max_s: float, limit: int = 1000) -> int:
-        idle_us, old_us = now_us - round(timeout_s * 1e6), now_us - round(max_s * 1e6)
-        gone = [
-            key
-            for key, session in self._sessions.items()
-            if (timeout_s and session.info.updated_us < idle_us) or (max_s and session.info.created_us < old_us)
-        ][:limit]
+        unused_us, born_us = rules.before(now_us, timeout_s), rules.before(now_us, max_s)
+        idle = (key for key, session in self._sessions.items() if rules.idle(session.info, unused_us, born_us))
+        gone = list(islice(idle, limit))
         for key in gone:
-            del self._sessions[key]
+            self._drop(key)
         return len(gone)
 
     async def import_session(self, request: ImportSession) -> SessionInfo:
@@ -158,6 +163,27 @@ class MemoryStore:
 
     async def rekey(self, limit: int = 100) -> int:
         """Nothing is encrypted, because nothing is at rest."""
+        return 0
+
+    async def read_records(self, request: ReadRecords, now_us: int) -> Records:
+        return self._records.read(request, now_us)
+
+    async def write_records(self, request: WriteRecords, now_us: int) -> Written:
+        return self._records.write(request, now_us)
+
+    async def erase_records(self, request: EraseRecords) -> ErasedRecords:
+        return self._records.erase(request)
+
+    async def list_records(self, request: ListRecords) -> RecordList:
+        return self._records.list(request)
+
+    async def import_records(self, request: ImportRecords) -> None:
+        self._records.insert(request)
+
+    async def expire_records(self, now_us: int, limit: int = 1000) -> int:
+        return self._records.expire(now_us, limit)
+
+    async def rekey_records(self, limit: int = 100) -> int:
         return 0
 
     def _find(self, tenant: str, session_id: str) -> _Session:
@@ -172,8 +198,12 @@ class MemoryStore:
         self._sessions[key] = session
         self._sessions.move_to_end(key)
         if len(self._sessions) > self._limit:
-            self._sessions.popitem(last=False)
+            self._drop(next(iter(self._sessions)))
         return info
+
+    def _drop(self, key: Key) -> None:
+        del self._sessions[key]
+        self._records.drop(key[0], of_session(key[1]))
 
 
 def _position(info: SessionInfo) -> Position:
@@ -184,15 +214,16 @@ def _window(turns: Sequence[Turn], size: int) -> list[Turn]:
     return list(turns[-size:]) if size else []
 
 
-def _repeat(turns: Sequence[Turn], request: AppendTurns) -> Appended | None:
+def _repeat(session: _Session, request: AppendTurns) -> Appended | None:
     """The reply to an append that was made before."""
+    turns = session.turns
     if not request.run_id:
         return None
-    had = [Written(t.seq, t.message.role, t.partial, t.digest) for t in turns if t.run_id == request.run_id]
+    had = [repeat.Written(t.seq, t.message.role, t.partial, t.digest) for t in turns if t.run_id == request.run_id]
     roles = [message.role for message in request.messages]
-    repeat = repeated(had, roles, request.expected_seq, digest=request.digest, partial=request.partial)
-    if repeat is None:
+    made = repeat.repeated(had, roles, request.expected_seq, digest=request.digest, partial=request.partial)
+    if made is None:
         return None
-    before = turns[: repeat.last_seq - len(roles)]
-    answer = None if repeat.answer is None else turns[repeat.answer - 1]
-    return Appended(repeat.last_seq, window=_window(before, request.window), answer=answer)
+    before = turns[: made.last_seq - len(roles)]
+    answer = None if made.answer is None else turns[made.answer - 1]
+    return Appended(made.last_seq, window=_window(before, request.window), answer=answer, version=session.info.version)

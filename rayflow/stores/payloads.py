@@ -14,7 +14,7 @@ import msgspec
 
 from rayflow.chat import Message
 from rayflow.errors import StorageError
-from rayflow.stores.sealing import Log, Sealer, damaged
+from rayflow.stores.sealing import Log, Place, RecordPlace, Sealer, damaged, whose
 
 T = TypeVar("T")
 
@@ -65,12 +65,18 @@ class Payloads:
         """Encrypt what was stored before the session had its key."""
         return self._pack(log, seq, stored) if stored.startswith(b"{") else stored
 
-    def _pack(self, log: Log, seq: int, plain: bytes) -> bytes:
+    def pack_record(self, log: Log, place: RecordPlace, value: bytes) -> bytes:
+        return self._pack(log, place, value)
+
+    def record(self, log: Log, place: RecordPlace, stored: bytes) -> bytes:
+        return self._plain(log, place, stored)
+
+    def _pack(self, log: Log, seq: Place, plain: bytes) -> bytes:
         if not log.key:
             return plain
         return self._unlocked(log).seal(log, seq, plain)
 
-    def _plain(self, log: Log, seq: int, stored: bytes) -> bytes:
+    def _plain(self, log: Log, seq: Place, stored: bytes) -> bytes:
         if not log.key:
             return stored
         return self._unlocked(log).open(log, seq, stored)
@@ -84,8 +90,7 @@ class Payloads:
     def _unlocked(self, log: Log) -> Sealer:
         if self._sealer is None:
             raise StorageError(
-                f"session {log.session_id} is encrypted, and session.encryption is not configured: set its key;"
-                " nothing was changed",
+                f"a key encrypts {whose(log)}, and session.encryption is not configured: set it; nothing was changed",
                 session_id=log.session_id,
             )
         return self._sealer

@@ -49,6 +49,14 @@ def new_turns(request: AppendTurns, last: int, now_us: int) -> list[Turn]:
     return turns
 
 
+def appended(info: SessionInfo | None, request: AppendTurns, now_us: int) -> tuple[SessionInfo, list[Turn]]:
+    """The head after an append that was not made before, and the turns it adds. `info`: the session, if it is there."""
+    check_append(request, info.turns if info else None, bool(info and info.closed_us))
+    info = info or SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us)
+    turns = new_turns(request, info.turns, now_us)
+    return replace(info, updated_us=now_us, turns=info.turns + len(turns)), turns
+
+
 def created(request: CreateSession, now_us: int) -> SessionInfo:
     return SessionInfo(
         request.session_id,
@@ -101,6 +109,24 @@ def forked(parent: SessionInfo, request: ForkSession, now_us: int) -> SessionInf
         branch_id=request.branch_id or request.child_id,
         forked_at=at,
     )
+
+
+def rolled_back(info: SessionInfo, run_id: str, theirs: Sequence[int], now_us: int) -> SessionInfo:
+    """The head without what a run has added: `theirs`, the numbers of its turns, which are there."""
+    keep = info.turns - len(theirs)
+    if theirs[0] != keep + 1:
+        raise not_the_end(info.session_id, run_id, info.turns)
+    return replace(info, turns=keep, updated_us=now_us)
+
+
+def before(now_us: int, age_s: float) -> int:
+    """The time so long ago; 0 for an age of 0, which is never reached."""
+    return now_us - round(age_s * 1e6) if age_s else 0
+
+
+def idle(info: SessionInfo, unused_us: int, born_us: int) -> bool:
+    """Whether a session was last changed before the one time, or began before the other."""
+    return info.updated_us < unused_us or info.created_us < born_us
 
 
 def not_the_end(session_id: str, run_id: str, last: int) -> Conflict:

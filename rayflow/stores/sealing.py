@@ -12,6 +12,7 @@ nonces stay far below its limit of 2^32 boxes per key, because every session has
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,12 +40,31 @@ class KeyId(bytes):
 
 
 class Log(NamedTuple):
-    """Whose boxes they are. `session_id`: under which id they were written, also where a fork reads them.
-    `key`: the wrapped data key; empty where the session is not encrypted."""
+    """Whose boxes they are. `session_id`: under which id they were written, also where a fork reads them; for records
+    their owner, which no session id can be. `key`: the wrapped data key; empty where nothing is encrypted."""
 
     tenant: str
     session_id: str
     key: bytes
+
+
+class RecordPlace(NamedTuple):
+    """Which box of an owner a record is."""
+
+    kind: str
+    name: str
+    version: int
+
+
+Place = int | RecordPlace
+"""Which box of a log one is: that of a turn by its number, of the head (0), the wrapped data key (-1), or a record."""
+
+
+class _DataKey(NamedTuple):
+    """`whose`: the beginning of what is authenticated with its boxes."""
+
+    aead: AESGCM
+    whose: bytes
 
 
 class Sealer:
@@ -54,7 +74,7 @@ class Sealer:
         aead = _aead()
         self._wrappers = {_key_id(key): aead(key) for key in keys}
         self._present = _key_id(keys[0])
-        self._data_keys: dict[bytes, AESGCM] = {}
+        self._data_keys: OrderedDict[Log, _DataKey] = OrderedDict()
 
     @property
     def present(self) -> KeyId:
@@ -72,11 +92,11 @@ class Sealer:
         """The same data key, wrapped by the present key. Raises `StorageError`."""
         return self._wrap(self._unwrap(log), log.tenant, log.session_id)
 
-    def seal(self, log: Log, seq: int, plain: bytes) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
-        return VERSION + nonce + self._data_key(log).encrypt(nonce, plain, _about(log.tenant, log.session_id, seq))
+    def seal(self, log: Log, seq: Place, plain: bytes) -> bytes:
+        nonce, key = os.urandom(NONCE_BYTES), self._data_key(log)
+        return VERSION + nonce + key.aead.encrypt(nonce, plain, _about(key.whose, seq))
 
-    def open(self, log: Log, seq: int, box: bytes) -> bytes:
+    def open(self, log: Log, seq: Place, box: bytes) -> bytes:
         """What was sealed. Raises `StorageError` where the box was changed or belongs elsewhere, or its key is not
         here."""
         from cryptography.exceptions import InvalidTag
@@ -85,25 +105,25 @@ class Sealer:
         try:
             if box[:1] != VERSION or len(sealed) < 16:
                 raise InvalidTag
-            return self._data_key(log).decrypt(nonce, sealed, _about(log.tenant, log.session_id, seq))
+            key = self._data_key(log)
+            return key.aead.decrypt(nonce, sealed, _about(key.whose, seq))
         except InvalidTag:
             raise damaged(log, seq) from None
 
-    def _data_key(self, log: Log) -> AESGCM:
+    def _data_key(self, log: Log) -> _DataKey:
         """Found again by its wrapping, together with whose it is: a key in a foreign place must not be opened there
         only because it is at hand."""
-        name = log.key + _about(log.tenant, log.session_id, 0)
-        found = self._data_keys.get(name)
+        found = self._data_keys.get(log)
         if found is None:
-            found = _aead()(self._unwrap(log))
+            found = _DataKey(_aead()(self._unwrap(log)), _prefix(log.tenant, log.session_id))
             if len(self._data_keys) >= CACHED_KEYS:
-                del self._data_keys[next(iter(self._data_keys))]
-            self._data_keys[name] = found
+                self._data_keys.popitem(last=False)
+            self._data_keys[log] = found
         return found
 
     def _wrap(self, data_key: bytes, tenant: str, session_id: str) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._wrappers[self._present].encrypt(nonce, data_key, _about(tenant, session_id, -1))
+        sealed = self._wrappers[self._present].encrypt(nonce, data_key, _about(_prefix(tenant, session_id), -1))
         return VERSION + self._present + nonce + sealed
 
     def _unwrap(self, log: Log) -> bytes:
@@ -114,7 +134,7 @@ class Sealer:
         if wrapper is None:
             known = ", ".join(str(key) for key in self._wrappers)
             raise StorageError(
-                f"session {log.session_id} is encrypted with key {by}, and session.encryption has {known}: add the"
+                f"key {by} encrypts {whose(log)}, and session.encryption has {known}: add the"
                 " right one under session.encryption.previous; nothing was changed",
                 session_id=log.session_id,
                 key=str(by),
@@ -122,19 +142,32 @@ class Sealer:
         start = len(VERSION) + KEY_ID_BYTES
         nonce, sealed = log.key[start : start + NONCE_BYTES], log.key[start + NONCE_BYTES :]
         try:
-            return wrapper.decrypt(nonce, sealed, _about(log.tenant, log.session_id, -1))
+            return wrapper.decrypt(nonce, sealed, _about(_prefix(log.tenant, log.session_id), -1))
         except (InvalidTag, ValueError):  # the latter where it is too short
             raise damaged(log, -1) from None
 
 
-def damaged(log: Log, seq: int) -> StorageError:
+def whose(log: Log) -> str:
+    """For messages: a session, or the records of an owner."""
+    return f"the records of {log.session_id}" if "/" in log.session_id else f"session {log.session_id}"
+
+
+def damaged(log: Log, seq: Place) -> StorageError:
     """What stands in the store is not what was written there. `seq` as in the associated data."""
-    what = f"turn {seq}" if seq > 0 else "the head" if seq == 0 else "the data key"
+    match seq:
+        case RecordPlace(kind, name):
+            what = f"record {kind}/{name} of {log.session_id}"
+        case -1:
+            what = f"the data key of {whose(log)}"
+        case 0:
+            what = f"the head of {whose(log)}"
+        case _:
+            what = f"turn {seq} of {whose(log)}"
     return StorageError(
-        f"{what} of session {log.session_id} is not what was written there: it was damaged, changed or moved in the"
-        " store; restore it from a backup, or delete the session",
+        f"{what} is not what was written there: it was damaged, changed or moved in the store; restore it from a"
+        " backup, or delete it",
         session_id=log.session_id,
-        seq=seq,
+        seq=seq if isinstance(seq, int) else seq.name,
     )
 
 
@@ -146,9 +179,15 @@ def _wrapped_by(wrapped: bytes) -> KeyId:
     return KeyId(wrapped[len(VERSION) : len(VERSION) + KEY_ID_BYTES])
 
 
-def _about(tenant: str, session_id: str, seq: int) -> bytes:
-    """The associated data. A turn has its number, the head 0, the data key -1."""
-    return b"\0".join((tenant.encode(), session_id.encode(), b"%d" % seq))
+def _prefix(tenant: str, session_id: str) -> bytes:
+    return b"\0".join((tenant.encode(), session_id.encode(), b""))
+
+
+def _about(whose: bytes, seq: Place) -> bytes:
+    """The associated data. A turn has its number, the head 0, the data key -1, a record its kind, name and version."""
+    if isinstance(seq, RecordPlace):
+        return whose + b"\0".join((seq.kind.encode(), seq.name.encode(), b"%d" % seq.version))
+    return whose + b"%d" % seq
 
 
 def _aead() -> type[AESGCM]:

@@ -9,14 +9,24 @@ token of Kleppmann, "How to do distributed locking" (2016), kept where the data 
 from __future__ import annotations
 
 import sqlite3
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from rayflow.errors import Fenced, StorageError
+from rayflow.stores.sqlite_faults import foreign
+
+LOG_PAGES = 4000
+"""How far the write-ahead log grows (16 MB) before its pages go where they belong. A page that gets several turns
+meanwhile is moved once."""
+
+CACHE_KIB = 16 << 10
+"""Pages at hand: with a hundred thousand sessions in a file, those that lead to the right one."""
 
 BUSY_S = 5.0
 """How long to wait for the transaction of somebody else, which can only be a predecessor."""
@@ -24,32 +34,37 @@ BUSY_S = 5.0
 
 class Schema(NamedTuple):
     """`what` is in the file, for messages; `sql`: the script in `sql/` that makes what is missing, at any earlier
-    version; `upgrades`: by earlier version, the script that then takes over its content."""
+    version, and `tables` of which every version has one; `upgrades`: by earlier version, the script that then takes
+    over its content."""
 
     what: str
     sql: str
     version: int
+    tables: Set[str]
     upgrades: Mapping[int, str] = MappingProxyType({})
 
 
 class OwnedFile:
     """A connection that owns the file it opened, until somebody else opens it.
 
-    Makes the folder and the tables where they are missing, and brings a file of an older schema up to date. Raises
-    `StorageError`, `sqlite3.Error` or `OSError` where the file cannot be used.
+    Makes the folder and the tables where they are missing, and brings a file of an older schema up to date. Nobody else
+    can read either. Raises `StorageError`, `sqlite3.Error` or `OSError` where the file cannot be used.
     """
 
     def __init__(self, path: Path, schema: Schema, synchronous: str) -> None:
         self._path = path
         self._schema = schema
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
         self.db = sqlite3.connect(
             path, timeout=BUSY_S, isolation_level=None, cached_statements=64, check_same_thread=False
         )
         try:
+            self._check_kind()
             self.db.execute("pragma journal_mode = wal")
             self.db.execute(f"pragma synchronous = {synchronous}")
             self.db.execute("pragma secure_delete = on")  # what was deleted is overwritten
+            self.db.execute(f"pragma wal_autocheckpoint = {LOG_PAGES}")
+            self.db.execute(f"pragma cache_size = -{CACHE_KIB}")
             self._upgrade()
             self.epoch = self._take_over()
         except BaseException:
@@ -115,6 +130,13 @@ class OwnedFile:
             )
         return int(version)
 
+    def _check_kind(self) -> None:
+        """A database may well be there and be somebody else's, who wants nothing of ours in it."""
+        self._version()
+        names = {name for (name,) in self.db.execute("select name from sqlite_schema")}
+        if names and names.isdisjoint(self._schema.tables):
+            raise foreign(self._schema.what, self._path)
+
     def _run(self, script: str) -> None:
         """Statement by statement: `executescript` would commit first."""
         statement = ""
@@ -123,3 +145,13 @@ class OwnedFile:
             if sqlite3.complete_statement(statement):
                 self.db.execute(statement)
                 statement = ""
+
+
+def _make_private(path: Path) -> None:
+    """What SQLite makes beside the file gets the file's own mode; what an earlier version has left may have another."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    for file in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError, PermissionError):  # it is not there, or somebody else's to change
+            if stat.S_IMODE(file.stat().st_mode) & 0o077:
+                file.chmod(0o600)

@@ -7,11 +7,14 @@ import sqlite3
 from collections.abc import Iterable
 
 from rayflow.messages import Erased, EraseUser, ListSessions, Position, SessionList
+from rayflow.messages.records import of_user
 from rayflow.stores import sqlite_logs as logs
 from rayflow.stores.payloads import HEAD as HEAD_SEQ
 from rayflow.stores.payloads import Payloads
+from rayflow.stores.records.sqlite import RecordTables
 from rayflow.stores.sealing import Log
-from rayflow.stores.sqlite_sessions import FIND, HEAD, Row, Shard
+from rayflow.stores.sqlite_heads import FIND, HEAD, Row
+from rayflow.stores.sqlite_sessions import Shard
 
 Key = tuple[str, str]
 
@@ -42,32 +45,31 @@ def tenants(db: sqlite3.Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
-def erase(db: sqlite3.Connection, payloads: Payloads, request: EraseUser) -> Erased:
-    shard = Shard(db, payloads)
-    rows = db.execute(
+def erase(shard: Shard, request: EraseUser) -> Erased:
+    rows = shard.db.execute(
         f"{HEAD} where tenant = ? and user_id = ? order by created_us", (request.tenant, request.user_id)
     ).fetchall()
     for row in rows:
         shard.drop(Row(*row))
-    return Erased(len(rows))
+    records = RecordTables(shard.db, shard.payloads).drop(request.tenant, of_user(request.user_id))
+    return Erased(len(rows), records)
 
 
 def idle(db: sqlite3.Connection, updated_before_us: int, created_before_us: int, limit: int) -> list[Key]:
     """At most `limit` sessions whose last turn or whose beginning is older than these times."""
-    return db.execute(
-        "select tenant, session_id from heads where updated_us < ? or created_us < ? limit ?",
-        (updated_before_us, created_before_us, limit),
-    ).fetchall()
+    rows = db.execute(
+        f"{HEAD} where (touched_us < ? and updated_us < ?) or heads.created_us < ? limit ?",
+        (updated_before_us, updated_before_us, created_before_us, limit),
+    )
+    return [(tenant, session_id) for tenant, session_id, *_ in rows]
 
 
-def drop_idle(
-    db: sqlite3.Connection, payloads: Payloads, keys: Iterable[Key], updated_before_us: int, created_before_us: int
-) -> int:
+def drop_idle(shard: Shard, keys: Iterable[Key], updated_before_us: int, created_before_us: int) -> int:
     """Delete those of these sessions that are still idle."""
-    shard, gone = Shard(db, payloads), 0
+    gone = 0
     for key in keys:
-        row = db.execute(
-            f"{HEAD} where tenant = ? and session_id = ? and (updated_us < ? or created_us < ?)",
+        row = shard.db.execute(
+            f"{HEAD} where tenant = ? and session_id = ? and (updated_us < ? or heads.created_us < ?)",
             (*key, updated_before_us, created_before_us),
         ).fetchone()
         if row is not None:
@@ -76,12 +78,12 @@ def drop_idle(
     return gone
 
 
-def rekey(db: sqlite3.Connection, payloads: Payloads, after: int, limit: int) -> tuple[int, int]:
+def rekey(shard: Shard, after: int, limit: int) -> tuple[int, int]:
     """Wrap data keys anew, and encrypt what has none: of at most `limit` logs after number `after`. Returns how many,
     and the number of the last one looked at."""
     done = 0
     while done < limit:
-        rows = db.execute(
+        rows = shard.db.execute(
             "select number, tenant, session_id, data_key from logs where number > ? order by number limit ?",
             (after, GLANCE),
         ).fetchall()
@@ -90,17 +92,18 @@ def rekey(db: sqlite3.Connection, payloads: Payloads, after: int, limit: int) ->
         for number, *of in rows:
             log = Log(*of)
             after = number
-            if payloads.stale(log.key):
-                _rekey(db, payloads, number, log)
+            if shard.payloads.stale(log.key):
+                _rekey(shard, number, log)
                 done += 1
                 if done == limit:
                     break
     return done, after
 
 
-def _rekey(db: sqlite3.Connection, payloads: Payloads, number: int, log: Log) -> None:
+def _rekey(shard: Shard, number: int, log: Log) -> None:
     """A log, and its head: there is none where the session is gone and others share its log, and its id may even have
     been taken again by another one."""
+    db, payloads = shard.db, shard.payloads
     head = db.execute(f"{FIND} and number = ?", (log.tenant, log.session_id, number)).fetchone()
     stored = Row(*head).head if head else b""
     if log.key:
@@ -114,3 +117,4 @@ def _rekey(db: sqlite3.Connection, payloads: Payloads, number: int, log: Log) ->
         "update heads set data_key = ?, head = ? where tenant = ? and session_id = ? and number = ?",
         (log.key, stored, log.tenant, log.session_id, number),
     )
+    shard.forget(log.tenant, log.session_id)

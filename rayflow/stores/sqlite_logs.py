@@ -124,6 +124,15 @@ def written(db: sqlite3.Connection, number: int, run_id: str, digest: str, after
     return [Written(at & MAX_SEQ, role, bool(partial), digest) for at, role, partial, digest in rows]
 
 
+def last_runs(db: sqlite3.Connection, number: int, last_seq: int) -> list[str]:
+    """The runs of the last turns of a log, as many as a repetition is looked for in; oldest first."""
+    rows = db.execute(
+        "select run_id from entries where place > ? and place <= ?",
+        (place(number, max(last_seq - REPEAT_SPAN, 1) - 1), place(number, last_seq)),
+    )
+    return [run_id for (run_id,) in rows if run_id]
+
+
 def last_of_others(db: sqlite3.Connection, number: int, run_id: str) -> int:
     """The last turn of a log that another run has added; 0 where there is none."""
     row = db.execute(

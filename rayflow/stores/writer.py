@@ -1,10 +1,13 @@
 """One thread that writes one SQLite file, with one commit for all requests that arrive while the disk is busy.
 
 An fsync costs the same for one write as for a hundred. Requests therefore queue up in memory; a single writer thread
-takes all of them, applies each in a savepoint of one transaction, commits once, and only then answers. Every answer
-means durable (`synchronous = FULL`). Reads go the same way, which keeps them behind the writes they may depend on; when
-the commit fails (a full disk), they are read again and answered all the same. Whoever opens the file next takes it over
+takes all of them, applies them in one transaction, commits once, and only then answers. Every answer means durable
+(`synchronous = FULL`). Reads go the same way, which keeps them behind the writes they may depend on; when the commit
+fails (a full disk), they are read again and answered all the same. Whoever opens the file next takes it over
 (`sqlite_file`): from then on this writer answers nothing but `Fenced`.
+
+Both threads share one interpreter lock, so they hand over in bulk: all requests of one round of the event loop wake the
+writer once, and a commit wakes the loop once.
 """
 
 from __future__ import annotations
@@ -13,16 +16,16 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
-from errno import ENOSPC
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from rayflow.errors import Fenced, StorageError, StorageFull, WorkflowError
+from rayflow.errors import Fenced, StorageError, WorkflowError
+from rayflow.stores.sqlite_faults import fault
 from rayflow.stores.sqlite_file import OwnedFile, Schema
 
 MAX_BATCH = 512
-"""Most requests of one commit: bounds how long the first of them waits."""
+"""A commit with so many requests takes no more: bounds how long the first of them waits."""
 
 T = TypeVar("T")
 
@@ -34,13 +37,18 @@ class _Job(NamedTuple):
 
 
 class SqliteWriter:
-    """`path`: the database file; its folder is made. Opening raises `StorageError` where the file cannot be used."""
+    """`path`: the database file; its folder is made. Opening raises `StorageError` where the file cannot be used.
+
+    A job is a function of the database: it may run twice, where the first time was rolled back.
+    """
 
     def __init__(self, path: Path, schema: Schema, synchronous: str = "FULL") -> None:
         self._path = path
         self._schema = schema
         self._synchronous = synchronous
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._line: list[_Job] = []
+        """What this round of the loop has brought."""
+        self._lines: SimpleQueue[list[_Job] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.commits = 0
@@ -60,7 +68,8 @@ class SqliteWriter:
         """Finish what was submitted and close the file."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._jobs.put(None)
+            self._hand_over()
+            self._lines.put(None)
             await asyncio.to_thread(thread.join)
 
     async def submit(self, job: Callable[[sqlite3.Connection], T], *, reads: bool = False) -> T:
@@ -68,8 +77,15 @@ class SqliteWriter:
         if self._thread is None or self._loop is None:
             raise StorageError(f"{self._schema.what} is closed", path=str(self._path))
         answer: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(job, answer, reads))
+        if not self._line:
+            self._loop.call_soon(self._hand_over)
+        self._line.append(_Job(job, answer, reads))
         return await answer
+
+    def _hand_over(self) -> None:
+        line, self._line = self._line, []
+        for i in range(0, len(line), MAX_BATCH):
+            self._lines.put(line[i : i + MAX_BATCH])
 
     # --- in the writer thread ---
 
@@ -92,31 +108,68 @@ class SqliteWriter:
         self._loop.call_soon_threadsafe(_settle, results)
 
     def _take(self) -> tuple[list[_Job], bool]:
-        """Wait for one request, then take everything that is already there."""
+        """Wait for requests, then take all that are already there."""
         batch: list[_Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            batch.append(job)
-            if len(batch) == MAX_BATCH or self._jobs.empty():
+        while (line := self._lines.get()) is not None:
+            batch += line
+            if len(batch) >= MAX_BATCH or self._lines.empty():
                 return batch, True
-            job = self._jobs.get()
         return batch, False
 
     def _commit(self, file: OwnedFile, batch: list[_Job]) -> list[_Result]:
         db = file.db
         try:
-            db.execute("begin immediate")
-            file.check_owner()
-            results = [_apply(db, job) for job in batch]
+            results = self._apply(file, batch)
             db.execute("commit")
         except (sqlite3.Error, Fenced) as error:
-            if db.in_transaction:
-                db.execute("rollback")
+            self._roll_back(db)
             # Nothing of this batch is durable, so nobody may hear otherwise, not even those whose own statements
             # worked.
             return [self._again(file, job) if job.reads else (job.answer, None, self._fault(error)) for job in batch]
         self.commits += 1
         return results
+
+    def _apply(self, file: OwnedFile, batch: list[_Job]) -> list[_Result]:
+        """All requests in a new transaction. What one is refused for, or breaks on, is its own affair; only an error of
+        the database is everybody's.
+
+        Hardly any fails after it has written something. Where one does, all begin again, each with a savepoint to
+        return to, which would be a waste otherwise.
+        """
+        db = file.db
+        for savepoints in (False, True):
+            db.execute("begin immediate")
+            file.check_owner()
+            results: list[_Result] = []
+            for job in batch:
+                before = db.total_changes
+                if savepoints:
+                    db.execute("savepoint job")
+                try:
+                    results.append((job.answer, job.run(db), None))
+                except sqlite3.Error:
+                    raise
+                except Exception as error:
+                    if savepoints:
+                        db.execute("rollback to job")
+                        self._rolled_back()
+                    elif db.total_changes != before:
+                        break
+                    results.append((job.answer, None, error))
+                if savepoints:
+                    db.execute("release job")
+            else:
+                return results
+            self._roll_back(db)
+        raise AssertionError("with savepoints nobody is left out")
+
+    def _roll_back(self, db: sqlite3.Connection) -> None:
+        if db.in_transaction:
+            db.execute("rollback")
+        self._rolled_back()
+
+    def _rolled_back(self) -> None:
+        """What jobs of this batch have left elsewhere is no longer true."""
 
     def _again(self, file: OwnedFile, job: _Job) -> _Result:
         """A read that shared its batch with a write that failed."""
@@ -127,30 +180,10 @@ class SqliteWriter:
             return job.answer, None, self._fault(error) if isinstance(error, sqlite3.Error) else error
 
     def _fault(self, error: Exception) -> WorkflowError:
-        path, what = str(self._path), self._schema.what
-        if isinstance(error, WorkflowError):
-            return error
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == ENOSPC:
-            return StorageFull(f"no space left for {what} at {path}: free some space; nothing was lost", path=path)
-        return StorageError(f"{what} {path}: {error}", path=path)
+        return fault(error, self._schema.what, self._path)
 
 
 _Result = tuple["asyncio.Future[Any]", Any, "Exception | None"]
-
-
-def _apply(db: sqlite3.Connection, job: _Job) -> _Result:
-    """One request inside the batch's transaction. What one request is refused for, or breaks on, is its own affair;
-    only an error of the database is everybody's."""
-    db.execute("savepoint job")
-    try:
-        result: _Result = (job.answer, job.run(db), None)
-    except sqlite3.Error:
-        raise
-    except Exception as error:
-        db.execute("rollback to job")
-        result = (job.answer, None, error)
-    db.execute("release job")
-    return result
 
 
 def _settle(results: list[_Result]) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from support.servers import PostgresServer, RedisServer, Server
 
-from rayflow.runtime.ports import SessionStore
+from rayflow.runtime.ports import ShardStore
 from rayflow.stores.memory import MemoryStore
 from rayflow.stores.payloads import Payloads
 from rayflow.stores.sealing import Sealer
@@ -45,8 +45,8 @@ def _running(variable: str, server: type[Server]) -> Iterator[str]:
 @pytest.fixture(
     params=["memory", "sqlite", "sqlite-encrypted", "postgres", "postgres-encrypted", "redis", "redis-encrypted"]
 )
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionStore]:
-    made: SessionStore
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ShardStore]:
+    made: ShardStore
     kind, _, encrypted = request.param.partition("-")
     payloads = Payloads(Sealer([bytes(range(32))]) if encrypted else None)
     match kind:

@@ -14,9 +14,20 @@ from support.servers import PostgresServer, RedisServer, Server
 from support.sessions import NOW_US, append, history, texts, user
 
 from rayflow.errors import ConfigurationError, Fenced, StorageError, StorageFull, Unavailable
-from rayflow.messages import AppendTurns, CreateSession, DeleteSession, GetSession, ListSessions
+from rayflow.messages import (
+    AppendTurns,
+    CreateSession,
+    DeleteSession,
+    GetSession,
+    ListRecords,
+    ListSessions,
+    ReadRecords,
+    RecordWrite,
+    WriteRecords,
+)
+from rayflow.messages.records import TENANT, of_session
 from rayflow.stores.payloads import PLAIN
-from rayflow.stores.servers.database import Away, Database, Place
+from rayflow.stores.servers.database import SCHEMA_VERSION, Away, Database, Place
 from rayflow.stores.servers.draft import Change
 from rayflow.stores.servers.pool import LIMITS, PoolLimits
 from rayflow.stores.servers.rows import Rows
@@ -77,6 +88,9 @@ async def test_whoever_opens_a_shard_next_fences_its_owner(kind: Kind, place: Pl
                 lambda: history(zombie),
                 lambda: zombie.list(ListSessions("t")),
                 lambda: zombie.delete(DeleteSession("t", "s")),
+                lambda: zombie.write_records(WriteRecords("t", TENANT, [RecordWrite("k", "a", b"lost")]), NOW_US),
+                lambda: zombie.read_records(ReadRecords("t", TENANT, "k"), NOW_US),
+                lambda: zombie.list_records(ListRecords()),
             ]
             for request in requests:
                 with pytest.raises(Fenced) as caught:
@@ -84,6 +98,28 @@ async def test_whoever_opens_a_shard_next_fences_its_owner(kind: Kind, place: Pl
                 assert caught.value.retry_after_s == 1
             await append(owner, user("2"))
             assert await texts(owner) == ["1", "2"]
+            assert (await owner.list_records(ListRecords())).records == []
+
+
+async def test_records_share_a_commit_with_turns(kind: Kind, place: Place) -> None:
+    async with opened(kind.database(place)) as store:
+        await asyncio.gather(
+            *(append(store, user("x"), session=f"s{n}") for n in range(100)),
+            *(
+                store.write_records(WriteRecords("t", of_session(f"s{n}"), [RecordWrite("k", "a", b"x")]), NOW_US)
+                for n in range(100)
+            ),
+        )
+        assert store.commits < 20
+        assert len((await store.list_records(ListRecords(limit=1000))).records) == 100
+
+
+async def test_another_number_of_shards_is_refused_also_where_there_are_records_only(kind: Kind, place: Place) -> None:
+    async with opened(kind.database(place)) as store:
+        await store.write_records(WriteRecords("t", TENANT, [RecordWrite("k", "a", b"x")]), NOW_US)
+    with pytest.raises(ConfigurationError, match="were written with 1: set it back"):
+        async with opened(kind.database(Place(place.namespace, 0, 2))):
+            pass
 
 
 async def test_owners_of_other_shards_and_systems_are_left_alone(kind: Kind, place: Place) -> None:
@@ -293,13 +329,28 @@ async def test_sessions_of_a_newer_version_are_left_alone(kind: Kind, place: Pla
         await append(store, user("x"))
     await _set_version(kind, 99)
     try:
-        with pytest.raises(StorageError, match=r"newer rayflow \(schema 99, this one knows 1\): upgrade rayflow"):
+        with pytest.raises(StorageError, match=rf"\(schema 99, this one knows {SCHEMA_VERSION}\): upgrade rayflow"):
             async with opened(kind.database(place)):
                 pass
     finally:
-        await _set_version(kind, 1)
+        await _set_version(kind, SCHEMA_VERSION)
     async with opened(kind.database(place)) as store:
         assert await texts(store) == ["x"]
+
+
+async def test_a_database_from_before_there_were_records_is_brought_up_to_date(kind: Kind, place: Place) -> None:
+    async with opened(kind.database(place)) as store:
+        await append(store, user("x"))
+    if kind.name == "postgres":
+        import asyncpg
+
+        connection = await asyncpg.connect(kind.server.dsn)
+        await connection.execute("drop table rayflow.records, rayflow.record_owners")
+        await connection.close()
+    await _set_version(kind, 1)
+    async with opened(kind.database(place)) as store:
+        await store.write_records(WriteRecords("t", TENANT, [RecordWrite("k", "a", b"x")]), NOW_US)
+        assert (await texts(store), len((await store.list_records(ListRecords())).records)) == (["x"], 1)
 
 
 async def _set_version(kind: Kind, version: int) -> None:

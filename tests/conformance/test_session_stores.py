@@ -9,7 +9,16 @@ from support.sessions import NOW_US, append, assistant, history, texts, user
 
 from rayflow.chat import FunctionCall, Message, ToolCall
 from rayflow.errors import Conflict, NotFound
-from rayflow.messages import Appended, AppendTurns, CreateSession, DeleteSession, GetHistory, GetSession, Turn
+from rayflow.messages import (
+    Appended,
+    AppendTurns,
+    CreateSession,
+    DeleteSession,
+    GetHistory,
+    GetSession,
+    Turn,
+    UpdateSession,
+)
 from rayflow.runtime.ports import SessionStore
 
 
@@ -244,3 +253,11 @@ async def test_text_that_cannot_be_stored_harms_nobody_else(store: SessionStore,
         with pytest.raises(NotFound):
             await history(store, "bad")
     assert await texts(store, session="after") == ["1"]
+
+
+async def test_an_append_tells_whether_the_head_was_changed_since(store: SessionStore) -> None:
+    assert (await append(store, user("1"), run_id="r1")).version == 1
+    info = await store.update(UpdateSession("t", "s", title="new"), NOW_US)
+    assert (await append(store, user("2"), run_id="r2")).version == info.version == 2
+    assert (await append(store, user("2"), run_id="r2")).version == 2
+    assert (await append(store, assistant("3"), run_id="r2")).version == 2

@@ -55,6 +55,8 @@ class Upstream:
         self.calls: Counter[str] = Counter()
         """By question and agent."""
         self.open = 0
+        self.under_way: Counter[str] = Counter()
+        """Open calls, by question and agent."""
         self._closed = asyncio.Event()
         self.foreign: list[str] = []
         """Questions whose context held messages of another session."""
@@ -90,10 +92,13 @@ class Upstream:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         call = self._understand(await request.json())
         self.open += 1
+        name = call.id.rsplit(" ", 1)[0]
+        self.under_way[name] += 1
         try:
             return await self._answer(request, call)
         finally:
             self.open -= 1
+            self.under_way -= Counter([name])
             self._closed.set()
 
     def _understand(self, body: dict[str, Any]) -> Call:

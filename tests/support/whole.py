@@ -16,11 +16,14 @@ from starlette.types import ASGIApp
 
 from rayflow.actors.agent import Agent
 from rayflow.actors.aggregator import Aggregator
+from rayflow.actors.kept_results import KeptResults
 from rayflow.actors.outbox import Outbox
+from rayflow.actors.remembering import RememberingStore
 from rayflow.actors.router import Router
 from rayflow.actors.sessions import Sessions
 from rayflow.api.guard import GONE
 from rayflow.api.http import create_app
+from rayflow.app.build import keeping
 from rayflow.app.client import SystemClient
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest, Usage
 from rayflow.clock import SYSTEM_CLOCK
@@ -28,6 +31,7 @@ from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.schema import WorkflowConfig
 from rayflow.events import Event
 from rayflow.messages import EventBatch, GetHistory, History, Turn
+from rayflow.runtime.ports import Actor, ShardStore
 from rayflow.stores.memory import MemoryStore
 
 PATIENCE_S = 10.0
@@ -76,6 +80,8 @@ class Whole:
         self.fabric = InProcessFabric()
         self.events: list[Event] = []
         self.router = Router("router/0", config, self.fabric, Outbox(self.fabric), SYSTEM_CLOCK, random.Random(1))
+        self.kept: KeptResults | None = None
+        """The store actor's answers, where they are kept."""
         self.clients: dict[int, SystemClient] = {}
         self._apps: dict[int, ASGIApp] = {}
 
@@ -97,16 +103,23 @@ class Whole:
 
 
 @asynccontextmanager
-async def whole(model: Speaker | None = None, **sections: Any) -> AsyncIterator[Whole]:
-    """One agent, one router, one store in memory."""
+async def whole(
+    model: Speaker | None = None, *, store: ShardStore | None = None, **sections: Any
+) -> AsyncIterator[Whole]:
+    """One agent, one router, one store: in memory unless another is given."""
     given = {"name": "team", "agents": [{"name": "a"}], "streaming": {"flush_s": 0.0, "max_chars": 1}, **sections}
     config = WorkflowConfig.model_validate(given)
     made = Whole(config, model or Speaker())
     fabric = made.fabric
     fabric.bind("eventlog/0", {EventBatch: lambda batch: made.events.extend(batch.events)})
-    sessions = Sessions("session/0", MemoryStore(100_000), Outbox(fabric), SYSTEM_CLOCK)
+    kept = store or MemoryStore(100_000)
+    sessions: Actor = Sessions("session/0", kept, Outbox(fabric), SYSTEM_CLOCK)
+    if config.memory.enabled:
+        sessions = RememberingStore("session/0", sessions, kept, config.memory, Outbox(fabric), SYSTEM_CLOCK)
     await sessions.start()
-    fabric.bind("session/0", sessions.handlers)
+    keeper = keeping(config, sessions)
+    made.kept = keeper if isinstance(keeper, KeptResults) else None
+    fabric.bind("session/0", keeper.handlers)
     fabric.bind("aggregator/0", Aggregator(config.aggregation).handlers)
     for agent in config.agents:
         actor = Agent(
@@ -127,12 +140,18 @@ class Call:
     """One raw request to an application, whose client may hang up at any moment. `received`: what was written to it."""
 
     def __init__(
-        self, app: ASGIApp, path: str, body: dict[str, Any] | None = None, method: str = "POST", **headers: str
+        self,
+        app: ASGIApp,
+        path: str,
+        body: dict[str, Any] | None = None,
+        method: str = "POST",
+        query: str = "",
+        **headers: str,
     ) -> None:
-        self._chunks = [json.dumps(body).encode()] if body is not None else []
+        self._chunks = [json.dumps(body).encode() if body is not None else b""]  # servers say that there is none
         given = {"host": "test", "content-type": "application/json", **headers}
         scope = {
-            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode(),
             "root_path": "", "scheme": "http", "http_version": "1.1", GONE: lambda: self._gone.is_set(),
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip

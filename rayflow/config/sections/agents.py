@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rayflow.config.sections.balancing import BalancingConfig
 from rayflow.config.sections.base import Mismatch, Name, ReferenceProblems, Section
+from rayflow.config.sections.memory import AgentMemory
 from rayflow.config.sections.scaling import ScalingConfig
 
 
@@ -82,3 +83,5 @@ class AgentConfig(Section):
     """Its own balancing instead of the workflow's."""
     scaling: ScalingConfig | None = None
     """Its own scaling instead of the workflow's."""
+    memory: AgentMemory | None = None
+    """What is different of the workflow's memory."""

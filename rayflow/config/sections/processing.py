@@ -81,7 +81,7 @@ class SessionConfig(Section):
     max_timeout_s: Annotated[float, Field(ge=0)] = 86_400.0
     """With `expire`: a session goes when it began so long ago, used or not; 0 for never."""
     cleanup_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
-    """With `expire`: how often that is looked at."""
+    """How often is looked for sessions (with `expire`) and records that have expired."""
     encryption: EncryptionConfig | None = None
     """Encrypt messages, titles and metadata where they are stored; null: store them readable."""
 

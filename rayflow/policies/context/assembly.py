@@ -1,20 +1,22 @@
 """From a session's past and a new message to what a model gets.
 
 The budget is spent in this order: what is new, whole; what is pinned; the call that a new tool result answers; the
-sources; then the window. Where the window holds the whole past, that is all. Where it does not, up to a quarter of what
-was left goes to a summary of the rest, up to a quarter to those of its messages that the new one asks about, and
-the window takes what remains. So whatever fits before the first three is within the budget, and those are never cut.
+sources; up to a quarter of what is left for what is remembered of the user; then the window. Where that holds the whole
+past, that is all. Where it does not, up to a quarter of what was left goes to a summary of the rest, up to a quarter to
+those of its messages that the new one asks about, and the window takes what remains. So whatever fits before the first
+three is within the budget, and those are never cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from rayflow.chat import Message
 from rayflow.config.schema import ContextConfig
 from rayflow.policies.context.facts import NO_FACTS, Facts
-from rayflow.policies.context.past import MAX_CHARS, Entry, Past
+from rayflow.policies.context.past import INSTRUCTIONS, MAX_CHARS, Entry, Past
 from rayflow.policies.context.pieces import Context, Inclusion, Piece, Reason, pieces_of
 from rayflow.policies.context.search import excerpt
 from rayflow.policies.context.summary import CHUNK
@@ -41,15 +43,44 @@ def assemble(
     state: str = "",
     external: Sequence[tuple[str, str]] = (),
     count: Count = estimate,
+    meaning: Meaning | None = None,
+    memories: Sequence[tuple[str, str]] = (),
 ) -> Context:
     """What a model gets for `new`, which follows upon `past`. `state`: the line of system_state. `external`: name and
-    text of further sources. `count` must be the one that `past` counts with."""
-    return _Assembly(past, new, config, now_us, count).context(facts, state, external)
+    text of further sources. `count` must be the one that `past` counts with. `meaning`: of the turns, where vectors are
+    configured. `memories`: text of each, the best first, and why it is one."""
+    return _Assembly(past, new, config, now_us, count, meaning).context(facts, state, external, memories)
+
+
+def asked(new: Sequence[Message]) -> str:
+    """What is searched for in the past."""
+    return next((message.text for message in reversed(new) if message.role == "user"), "")[:MAX_QUERY_CHARS]
+
+
+def weighs(past: Past, config: ContextConfig) -> bool:
+    """Whether `assemble` looks at what the turns say; then `past` must have been analysed."""
+    return config.retrieval > 0 or (config.compression and past.tokens > config.compression_threshold)
+
+
+class Meaning(NamedTuple):
+    """How alike turns and what is asked are, by the turns' numbers, and what share of their rank that makes."""
+
+    alike: Mapping[int, float]
+    weight: float
 
 
 class _Assembly:
-    def __init__(self, past: Past, new: Sequence[Message], config: ContextConfig, now_us: int, count: Count) -> None:
+    def __init__(
+        self,
+        past: Past,
+        new: Sequence[Message],
+        config: ContextConfig,
+        now_us: int,
+        count: Count,
+        meaning: Meaning | None,
+    ) -> None:
         self._past, self._config, self._count = past, config, count
+        self._asked, self._meaning = asked(new), meaning
         self._new = pieces_of(new, (message_tokens(message, count) for message in new))
         self._left = config.max_context_tokens - sum(piece.inclusion.tokens for piece in self._new)
         self._parts: list[Piece] = []
@@ -57,10 +88,17 @@ class _Assembly:
         self._first = self._oldest(now_us) if config.remembers else past.last + 1
         """Number of the first turn that may be shown without being pinned."""
 
-    def context(self, facts: Facts, state: str, external: Sequence[tuple[str, str]]) -> Context:
+    def context(
+        self,
+        facts: Facts,
+        state: str,
+        external: Sequence[tuple[str, str]],
+        memories: Sequence[tuple[str, str]],
+    ) -> Context:
         self._pin(facts)
         self._keep_calls()
         self._sources(facts, state, external)
+        self._recall(memories)
         recent, more = self._recent()
         room = max(self._left, 0)
         window = self._fit(recent, room)
@@ -68,11 +106,13 @@ class _Assembly:
         summarised = 0
         if more or (recent and (not window or window[0].entry.seq != recent[0].seq)):
             summary, summarised = self._summary(facts, window, room // SHARE)
-            base = self._fit(recent, room - summary - room // SHARE)
-            outside = base[0].entry.seq if base else self._past.last + 1
-            relevant = self._relevant(outside, room // SHARE)
+            if self._config.retrieval:
+                base = self._fit(recent, room - summary - room // SHARE)
+                outside = base[0].entry.seq if base else self._past.last + 1
+                relevant = self._relevant(outside, room // SHARE)
             taken = summary + sum(piece.inclusion.tokens for piece in relevant.values())
-            window = self._fit(recent, room - taken)
+            if taken:
+                window = self._fit(recent, room - taken)
         said = relevant | {fitted.entry.seq: _shown(fitted) for fitted in window} | self._fixed
         pieces = (*self._parts, *(said[seq] for seq in sorted(said)), *self._new)
         return Context(pieces, self._config.max_context_tokens, self._left_out(said.keys()), summarised)
@@ -83,7 +123,7 @@ class _Assembly:
         for entry in reversed(self._past.entries):
             if entry.seq < self._first:
                 break
-            if entry.seq in self._fixed or entry.message.role in ("system", "developer"):
+            if entry.seq in self._fixed or entry.message.role in INSTRUCTIONS:
                 continue
             if len(recent) == self._config.window:
                 return recent[::-1], True
@@ -146,6 +186,13 @@ class _Assembly:
             if shown := cut(text, share - PER_MESSAGE, self._count):
                 self._part(reason, shown, why if shown == text else f"{why}, cut to {share} tokens")
 
+    def _recall(self, memories: Sequence[tuple[str, str]]) -> None:
+        """The best memories, whole, as far as there is room for them."""
+        limit = max(self._left, 0) // SHARE
+        for text, why in memories:
+            if cut(text, limit - PER_MESSAGE, self._count) == text:
+                limit -= self._part("memory", text, why)
+
     def _part(self, reason: Reason, text: str, why: str) -> int:
         message = Message("system", text)
         tokens = message_tokens(message, self._count)
@@ -183,13 +230,13 @@ class _Assembly:
 
     def _relevant(self, until: int, limit: int) -> dict[int, Piece]:
         """What the new message asks about, among the turns before number `until`."""
-        asked = next((piece.message.text for piece in reversed(self._new) if piece.message.role == "user"), "")
-        hits = self._past.search(asked[:MAX_QUERY_CHARS], self._config.retrieval, self._first, until)
+        alike, weight = self._meaning or (None, 0.0)
+        hits = self._past.search(self._asked, self._config.retrieval, self._first, until, alike, weight)
         found: dict[int, Piece] = {}
         for hit in hits:
             if hit.coverage < MIN_COVERAGE or hit.score < MIN_SCORE * hits[0].score or hit.seq in self._fixed:
                 continue
-            fitted = self._excerpt(hit.seq, asked, limit if not found else limit // 2)
+            fitted = self._excerpt(hit.seq, self._asked, limit if not found else limit // 2)
             if fitted is not None:
                 limit -= fitted.entry.tokens
                 why = f"holds {hit.coverage:.0%} of what the new message asks about"

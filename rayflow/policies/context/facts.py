@@ -9,7 +9,7 @@ is no error, it is not used.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -57,8 +57,15 @@ class Facts:
 NO_FACTS = Facts()
 
 
+def preferring(facts: Facts, preferences: Mapping[str, Any]) -> Facts:
+    """With the preferences of the user, too; those of the session win."""
+    own = {line.partition(": ")[0] for line in facts.preferences}
+    more = tuple(line for line in _lines(preferences) if line.partition(": ")[0] not in own)
+    return replace(facts, preferences=facts.preferences + more) if more else facts
+
+
 def _lines(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         return ()
     given = {str(key).replace("_", " "): part for key, part in value.items() if part not in (None, "")}
     return tuple(f"{key}: {_plain(part)}" for key, part in given.items())

@@ -7,7 +7,7 @@ taken back is read anew.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from rayflow.chat import Message
@@ -22,6 +22,8 @@ STEP_CHARS = 2000
 """Text that is analysed at once: about two milliseconds. Between two steps others may work."""
 MAX_CHARS = 20_000
 """Of one message, so much is searched and summarised."""
+INSTRUCTIONS = ("system", "developer")
+"""Roles whose messages are never left out of a context."""
 
 
 class Entry(NamedTuple):
@@ -34,7 +36,8 @@ class Entry(NamedTuple):
 
 
 class Past:
-    """The turns of a session from `since` on, which is the beginning of a chunk."""
+    """The turns of a session from `since` on, which is the beginning of a chunk. `learn` takes them in; what they say
+    costs ten times as much to see, so `search` and `summary` have only what was analysed until then."""
 
     def __init__(self, since: int = 1, count: Count = estimate) -> None:
         assert since % CHUNK == 1, "the past begins with a chunk"
@@ -44,9 +47,9 @@ class Past:
         """Those of the entries that are a system's, not the user's or the assistant's."""
         self._count = count
         self._index = Index()
-        self._topics = Topics()
         self._digests: dict[int, tuple[Said, ...]] = {}
         self._chunk: list[tuple[int, str, tuple[Sentence, ...]]] = []
+        self._analysed = 0
         self._ends: list[int] = []
         """Tokens up to and with the entry at this place."""
 
@@ -56,34 +59,49 @@ class Past:
         return self.entries[-1].seq if self.entries else self.since - 1
 
     @property
+    def tokens(self) -> int:
+        """Of all entries."""
+        return self._ends[-1] if self._ends else 0
+
     def topics(self) -> list[Topic]:
-        return self._topics.all
+        """What the user talked about, in order."""
+        topics = Topics()
+        for entry in self.entries:
+            if entry.message.role == "user":
+                topics.add(entry.seq, entry.message.text)
+        return topics.all
 
     def learn(self, turns: Iterable[Turn]) -> Iterator[None]:
         """Take in further turns; those that are known are passed over. To be run to its end before anything is asked.
-        It yields after every `STEP_CHARS` of text or fewer, so that a loop can do other things."""
+        It yields after every turn, so that a loop can do other things."""
         for turn in turns:
             if turn.seq <= self.last:
                 continue
-            message, parts = turn.message, tuple[Sentence, ...]()
-            tokens = message_tokens(message, self._count)
+            message = turn.message
+            entry = Entry(turn.seq, message, message_tokens(message, self._count), turn.created_us)
+            self._ends.append(self.tokens + entry.tokens)
+            self.entries.append(entry)
+            if message.role in INSTRUCTIONS:
+                self.instructions.append(entry)
+            yield
+
+    def analyse(self) -> Iterator[None]:
+        """See what the turns say that were learnt since the last time. Also to be run to its end; it yields after every
+        `STEP_CHARS` of text or fewer."""
+        while self._analysed < len(self.entries):
+            seq, message, _, _ = self.entries[self._analysed]
+            parts = tuple[Sentence, ...]()
             if message.role in ("user", "assistant") and not message.tool_calls:
                 for text in _steps(message.text[:MAX_CHARS]):
                     parts += sentences(text)
                     yield
-                self._index.add(turn.seq, message.role, parts)
-                if message.role == "user":
-                    self._topics.add(turn.seq, message.text)
-            entry = Entry(turn.seq, message, tokens, turn.created_us)
-            self.entries.append(entry)
-            if message.role in ("system", "developer"):
-                self.instructions.append(entry)
-            self._ends.append(self.tokens_until(turn.seq) + tokens)
-            self._chunk.append((turn.seq, message.role, parts))
-            if turn.seq % CHUNK == 0:
-                self._digests[turn.seq // CHUNK] = digest(self._chunk)
+                self._index.add(seq, message.role, parts)
+            self._chunk.append((seq, message.role, parts))
+            if seq % CHUNK == 0:
+                self._digests[seq // CHUNK] = digest(self._chunk)
                 self._chunk = []
                 yield
+            self._analysed += 1
 
     def place(self, seq: int) -> int:
         """Where the first entry of at least this number stands."""
@@ -98,9 +116,17 @@ class Past:
         place = self.place(seq)
         return self._ends[place - 1] if place else 0
 
-    def search(self, query: str, top_k: int, since: int = 0, until: int | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: str,
+        top_k: int,
+        since: int = 0,
+        until: int | None = None,
+        meaning: Mapping[int, float] | None = None,
+        weight: float = 0.0,
+    ) -> list[Hit]:
         """As `Index.search`."""
-        return self._index.search(query, top_k, since, until)
+        return self._index.search(query, top_k, since, until, meaning, weight)
 
     def summary(self, since: int, upto: int, limit: int) -> Summary:
         """As `summarise`."""

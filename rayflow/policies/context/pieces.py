@@ -8,9 +8,11 @@ from typing import Literal, NamedTuple
 from rayflow.chat import Message
 
 Reason = Literal[
-    "pinned", "preferences", "session_data", "system_state", "external", "summary", "relevant", "window", "call", "new"
-]
-"""pinned: always there. preferences, session_data, system_state, external: a source. summary: stands for turns that
+    "pinned", "preferences", "session_data", "system_state", "external", "memory", "summary", "relevant", "window",
+    "call", "new"
+]  # fmt: skip
+"""pinned: always there. preferences, session_data, system_state, external: a source. memory: told in
+another session, or earlier. summary: stands for turns that
 are not there. relevant: the new message asks about it. window: one of the last messages. call: the tool call that a new
 result belongs to. new: what the model is to answer."""
 

@@ -1,4 +1,5 @@
-"""Which messages of a session a text asks about: BM25, with words for the same thing counted as one.
+"""Which messages of a session a text asks about: BM25, with words for the same thing counted as one, and blended with
+how alike they are as vectors where there are any.
 
 The index grows with the session and never changes what it has: postings are ascending sequence numbers, so a search
 can be limited to any stretch of the conversation by bisection. A message is as long as its sentences, and a word counts
@@ -12,13 +13,14 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
 from rayflow.language.sentences import Sentence
 from rayflow.language.words import alternatives, content_words, kinds_asked, stem, words
 from rayflow.policies.context.tokens import Count
+from rayflow.policies.similarity import blend
 
 K1 = 1.2
 B = 0.5
@@ -66,16 +68,41 @@ class Index:
         asks = ASKS if parts and all(part.question for part in parts) else 1.0
         self._weights[seq] = asks * (ANSWERS if role == "assistant" else 1.0)
 
-    def search(self, query: str, top_k: int, since: int = 0, until: int | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: str,
+        top_k: int,
+        since: int = 0,
+        until: int | None = None,
+        meaning: Mapping[int, float] | None = None,
+        weight: float = 0.0,
+    ) -> list[Hit]:
         """The `top_k` messages with numbers from `since` up to, not with, `until` that have most to do with `query`,
-        best first; of equals, the newer one."""
+        best first; of equals, the newer one.
+
+        `meaning`: how alike each message and the query are as vectors, where that is known; its share of the rank is
+        `weight`, and a message as alike as 0.5 counts as half covered.
+        """
         first = bisect_left(self._seqs, since)
         last = len(self._seqs) if until is None else bisect_left(self._seqs, until)
-        groups = tuple(dict.fromkeys(alternatives(word) for word in content_words(query)))[:MAX_QUERY_WORDS]
-        if first >= last or not groups or top_k <= 0:
+        if first >= last or top_k <= 0:
             return []
-        end = self._seqs[last - 1] + 1
-        found = [self._frequencies(group, self._seqs[first], end) for group in groups]
+        scores, coverage = self._lexical(query, first, last)
+        if meaning is not None:
+            begin, end = self._seqs[first], self._seqs[last - 1] + 1
+            alike = {seq: cosine for seq, cosine in meaning.items() if begin <= seq < end and cosine > 0}
+            scores = blend(scores, alike, weight)
+            coverage |= {seq: max(cosine, coverage.get(seq, 0.0)) for seq, cosine in alike.items()}
+        best = nlargest(top_k, ((score, seq) for seq, score in scores.items()))
+        return [Hit(score, seq, min(1.0, coverage[seq])) for score, seq in best]
+
+    def _lexical(self, query: str, first: int, last: int) -> tuple[dict[int, float], dict[int, float]]:
+        """Scores and coverage of the messages at these places that hold anything of `query`."""
+        groups = tuple(dict.fromkeys(alternatives(word) for word in content_words(query)))[:MAX_QUERY_WORDS]
+        if not groups:
+            return {}, {}
+        begin, end = self._seqs[first], self._seqs[last - 1] + 1
+        found = [self._frequencies(group, begin, end) for group in groups]
         population = last - first
         idf = [math.log(1 + (population - len(seqs) + 0.5) / (len(seqs) + 0.5)) for seqs in found]
         weight = sum(sorted(idf)[-WEIGHTY_WORDS:])
@@ -89,10 +116,10 @@ class Index:
                     lengths[seq] = K1 * (1 - B + B * self._length(seq) / average)
                 scores[seq] += rarity * frequency * (K1 + 1) / (frequency + lengths[seq])
                 covered[seq] += rarity
-        asked = dict.fromkeys(self._frequencies(kinds_asked(query), self._seqs[first], end), KIND)
+        asked = dict.fromkeys(self._frequencies(kinds_asked(query), begin, end), KIND)
         weights = self._weights
-        best = nlargest(top_k, ((score * weights[seq] * asked.get(seq, 1.0), seq) for seq, score in scores.items()))
-        return [Hit(score, seq, min(1.0, covered[seq] / weight)) for score, seq in best]
+        weighed = {seq: score * weights[seq] * asked.get(seq, 1.0) for seq, score in scores.items()}
+        return weighed, {seq: share / weight for seq, share in covered.items()}
 
     def _frequencies(self, stems: frozenset[str], first: int, end: int) -> Counter[int]:
         """How many sentences of each message hold one of these stems."""

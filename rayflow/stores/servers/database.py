@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from rayflow.messages import GetHistory, ListSessions, SessionInfo, Turn
+from rayflow.messages import GetHistory, ListRecords, ListSessions, ReadRecords, RecordList, Records, SessionInfo, Turn
 from rayflow.stores.servers.draft import Change, Found, Needs, Range
 from rayflow.stores.servers.rows import Head, Key
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Away(Exception):
@@ -58,5 +58,9 @@ class Database(Protocol):
     async def page(self, request: ListSessions) -> list[SessionInfo]: ...
 
     async def tenants(self) -> list[str]: ...
+
+    async def read_records(self, request: ReadRecords, now_us: int) -> Records: ...
+
+    async def list_records(self, request: ListRecords) -> RecordList: ...
 
     async def close(self) -> None: ...

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from rayflow.messages import (
     Appended,
     AppendTurns,
@@ -25,9 +23,11 @@ from rayflow.messages import (
     SessionInfo,
     UpdateSession,
 )
+from rayflow.messages.records import of_session, of_user
 from rayflow.stores import rules
 from rayflow.stores.repeat import repeated
 from rayflow.stores.servers.draft import Draft, Idle, Needs, RunOf
+from rayflow.stores.servers.record_draft import RecordNeeds
 from rayflow.stores.servers.rows import Head, Key
 
 
@@ -56,22 +56,22 @@ def append(request: AppendTurns, now_us: int, draft: Draft) -> Callable[[], Appe
     head = draft.head(key)
     if head is not None and request.run_id and (repeat := _repeat(request, draft)) is not None:
         return repeat
-    rules.check_append(request, head.info.turns if head else None, bool(head and head.info.closed_us))
-    before = head.info.turns if head else 0
+    info, turns = rules.appended(head.info if head else None, request, now_us)
+    before = info.turns - len(turns)
     window = draft.range(key, before - request.window, before) if request.window else None
-    turns = rules.new_turns(request, before, now_us)
-    last = before + len(turns)
     if head is None:
-        info = SessionInfo(request.session_id, request.tenant, request.user_id, now_us, now_us, last)
         draft.make(info, turns)
     else:
-        draft.write(Head(replace(head.info, updated_us=now_us, turns=last), head.key), turns)
-    return lambda: Appended(last, created=head is None, window=window.turns if window else [])
+        draft.write(Head(info, head.key), turns)
+    return lambda: Appended(
+        info.turns, created=head is None, window=window.turns if window else [], version=info.version
+    )
 
 
 def _repeat(request: AppendTurns, draft: Draft) -> Callable[[], Appended] | None:
     """The reply to an append that was made before."""
-    key, roles = _key(request), [message.role for message in request.messages]
+    key, version = _key(request), _existing(draft, _key(request)).info.version
+    roles = [message.role for message in request.messages]
     had = draft.run(RunOf(key, request.run_id))
     repeat = repeated(had, roles, request.expected_seq, digest=request.digest, partial=request.partial)
     if repeat is None:
@@ -80,7 +80,10 @@ def _repeat(request: AppendTurns, draft: Draft) -> Callable[[], Appended] | None
     window = draft.range(key, before - request.window, before) if request.window else None
     answer = None if repeat.answer is None else draft.range(key, repeat.answer - 1, repeat.answer)
     return lambda: Appended(
-        repeat.last_seq, window=window.turns if window else [], answer=answer.turns[0] if answer else None
+        repeat.last_seq,
+        window=window.turns if window else [],
+        answer=answer.turns[0] if answer else None,
+        version=version,
     )
 
 
@@ -130,12 +133,15 @@ def roll_back(request: RollBackRun, now_us: int, draft: Draft) -> Callable[[], S
     head = _existing(draft, key)
     info = head.info
     if theirs := draft.run(RunOf(key, request.run_id)):
-        keep = info.turns - len(theirs)
-        if theirs[0].seq != keep + 1:
-            raise rules.not_the_end(request.session_id, request.run_id, info.turns)
-        draft.cut(key, keep, [request.run_id])
-        info = draft.write(Head(replace(info, turns=keep, updated_us=now_us), head.key))
+        info = rules.rolled_back(info, request.run_id, [turn.seq for turn in theirs], now_us)
+        draft.cut(key, info.turns, [request.run_id])
+        draft.write(Head(info, head.key))
     return lambda: info
+
+
+def need_delete(request: DeleteSession, needs: Needs) -> None:
+    needs.heads.add(_key(request))
+    needs.records = RecordNeeds({(request.tenant, of_session(request.session_id))})
 
 
 def delete(request: DeleteSession, draft: Draft) -> Callable[[], None]:
@@ -146,13 +152,15 @@ def delete(request: DeleteSession, draft: Draft) -> Callable[[], None]:
 
 def need_erase(request: EraseUser, needs: Needs) -> None:
     needs.users.add((request.tenant, request.user_id))
+    needs.records = RecordNeeds({(request.tenant, of_user(request.user_id))})
 
 
 def erase(request: EraseUser, draft: Draft) -> Callable[[], Erased]:
     theirs = draft.of_user(request.tenant, request.user_id)
     for key in theirs:
         draft.drop(key)
-    return lambda: Erased(len(theirs))
+    records = draft.records.drop((request.tenant, of_user(request.user_id)))
+    return lambda: Erased(len(theirs), records)
 
 
 def need_expire(idle: Idle, needs: Needs) -> None:
@@ -162,7 +170,7 @@ def need_expire(idle: Idle, needs: Needs) -> None:
 def expire(idle: Idle, draft: Draft) -> Callable[[], int]:
     """Those that were read as idle, unless a request of this batch has used them."""
     heads = [head for key in draft.found.idle[idle] if (head := draft.head(key)) is not None]
-    gone = [head for head in heads if head.info.updated_us < idle.unused_us or head.info.created_us < idle.born_us]
+    gone = [head for head in heads if rules.idle(head.info, idle.unused_us, idle.born_us)]
     for head in gone:
         draft.drop(head.of)
     return lambda: len(gone)
@@ -185,7 +193,7 @@ def import_session(request: ImportSession, draft: Draft) -> Callable[[], Session
 
 
 def need_rekey(limit: int, needs: Needs) -> None:
-    needs.stale = max(needs.stale, limit)
+    needs.stale = limit
 
 
 def rekey(limit: int, draft: Draft) -> Callable[[], int]:

@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 from rayflow.errors import ValidationError
 from rayflow.messages import SessionInfo, Turn
+from rayflow.messages.records import of_session
 from rayflow.stores.repeat import Written
+from rayflow.stores.servers.record_draft import FoundRecords, RecordChange, RecordDraft, RecordNeeds
 from rayflow.stores.servers.rows import Head, Key, Rows
 
 
@@ -56,6 +58,7 @@ class Needs:
     idle: set[Idle] = field(default_factory=set)
     stale: int = 0
     """So many sessions that must be rekeyed, with their turns where they are not encrypted."""
+    records: RecordNeeds | None = None
 
     def add(self, other: Needs) -> None:
         self.heads |= other.heads
@@ -64,12 +67,18 @@ class Needs:
         self.users |= other.users
         self.idle |= other.idle
         self.stale = max(self.stale, other.stale)
+        if other.records is not None:
+            if self.records is None:
+                self.records = RecordNeeds()
+            self.records.add(other.records)
 
     def check(self) -> None:
         """Raises `ValidationError` for names that no database takes."""
         for key in (*self.heads, *self.users):
             check_names(*key)
         check_names(*(run.run_id for run in self.runs))
+        if self.records is not None:
+            check_names(*self.records.names())
 
 
 @dataclass(slots=True)
@@ -82,6 +91,21 @@ class Found:
     logs: dict[Key, list[Turn]] = field(default_factory=dict)
     idle: dict[Idle, list[Key]] = field(default_factory=dict)
     stale: list[Key] = field(default_factory=list)
+    records: FoundRecords = field(default_factory=FoundRecords)
+
+    def record_needs(self, needs: Needs) -> RecordNeeds | None:
+        """What must be read of records, also for the sessions that may be deleted."""
+        if needs.records is None and not (needs.users or needs.idle):
+            return None
+        wanted = RecordNeeds()
+        wanted.add(needs.records or wanted)
+        wanted.owners |= {(tenant, of_session(id)) for keys in self.idle.values() for tenant, id in keys}
+        wanted.owners |= {
+            (tenant, of_session(id))
+            for (tenant, id), head in self.heads.items()
+            if (tenant, head.info.user_id) in needs.users
+        }
+        return wanted
 
 
 class HeadRow(NamedTuple):
@@ -106,9 +130,10 @@ class Change:
     before: dict[Key, Head] = field(default_factory=dict)
     turns: dict[Key, list[TurnRow]] = field(default_factory=dict)
     runs: dict[RunOf, list[Written]] = field(default_factory=dict)
+    records: RecordChange = field(default_factory=RecordChange)
 
     def __bool__(self) -> bool:
-        return bool(self.dropped or self.heads)
+        return bool(self.dropped or self.heads or self.records)
 
 
 class Reading:
@@ -131,7 +156,8 @@ class Draft:
     def __init__(self, found: Found, rows: Rows) -> None:
         self.found = found
         self.rows = rows
-        self.change = Change()
+        self.records = RecordDraft(found.records, rows.payloads)
+        self.change = Change(records=self.records.change)
         self._heads = dict(found.heads)
         self._stored = {key: head.info.turns for key, head in found.heads.items()}
         self._readings: list[Reading] = []
@@ -196,7 +222,8 @@ class Draft:
         self._note(run_ids, key)
 
     def drop(self, key: Key) -> None:
-        """Take away a session."""
+        """Take away a session with its records, whose owner the needs named."""
+        self.records.drop((key[0], of_session(key[1])))
         del self._heads[key]
         self._stored[key] = 0
         change = self.change

@@ -20,13 +20,14 @@ from typing import Any
 import asyncpg
 
 from rayflow.errors import ConfigurationError, Fenced, StorageError, StorageFull
-from rayflow.messages import GetHistory, ListSessions, SessionInfo, Turn
+from rayflow.messages import GetHistory, ListRecords, ListSessions, ReadRecords, RecordList, Records, SessionInfo, Turn
 from rayflow.stores.repeat import Written
 from rayflow.stores.servers.database import SCHEMA_VERSION, Away, Place
 from rayflow.stores.servers.draft import Change, Found, Needs, Range
 from rayflow.stores.servers.pool import LIMITS, Pool, PoolLimits
+from rayflow.stores.servers.postgres_records import RecordTables
 from rayflow.stores.servers.rows import Head, Key, Rows
-from rayflow.stores.servers.statements import named_statements
+from rayflow.stores.servers.statements import columns, named_statements
 
 CONNECT_S = 5.0
 ANSWER_S = 10.0
@@ -73,6 +74,7 @@ class Postgres:
         self.pool: Pool[Connection] = Pool(self._connect, _close, limits)
         self._shard = 0
         self._epoch = 0
+        self._records = RecordTables(0, rows.payloads)
 
     async def open(self) -> None:
         async with self._connection() as db:
@@ -83,6 +85,7 @@ class Postgres:
                 )
             await self._upgrade(db)
             self._shard, self._epoch = await self._take_over(db)
+            self._records = RecordTables(self._shard, self._rows.payloads)
 
     async def close(self) -> None:
         await self.pool.clear()
@@ -91,9 +94,9 @@ class Postgres:
         async with self._connection() as db:
             found = Found(await self._last_batch(db))
             if needs.heads:
-                self._add(found, await db.fetch(SQL["heads"], self._shard, *_columns(needs.heads, 2)))
+                self._add(found, await db.fetch(SQL["heads"], self._shard, *columns(needs.heads, 2)))
             if needs.users:
-                self._add(found, await db.fetch(SQL["of_users"], self._shard, *_columns(needs.users, 2)))
+                self._add(found, await db.fetch(SQL["of_users"], self._shard, *columns(needs.users, 2)))
             for idle in needs.idle:
                 found.idle[idle] = self._add(found, await db.fetch(SQL["idle"], self._shard, *idle))
             if needs.stale:
@@ -103,7 +106,7 @@ class Postgres:
             if needs.runs:
                 runs = list(needs.runs)
                 of = [(*run.key, run.run_id) for run in runs]
-                for n, *turn in await db.fetch(SQL["runs"], self._shard, *_columns(of, 3)):
+                for n, *turn in await db.fetch(SQL["runs"], self._shard, *columns(of, 3)):
                     found.runs.setdefault(runs[n - 1], []).append(Written(*turn))
             plain = (key for key in found.stale if not found.heads[key].key)
             logs = [found.heads[key] for key in {*needs.logs, *plain} if key in found.heads]
@@ -111,6 +114,8 @@ class Postgres:
                 logs, await self._ranges(db, [Range(h, 0, h.info.turns) for h in logs]), strict=True
             ):
                 found.logs[head.of] = turns
+            if (records := found.record_needs(needs)) is not None:
+                found.records = await self._records.load(db, records)
         return found
 
     async def ranges(self, wanted: Sequence[Range]) -> list[list[Turn]]:
@@ -123,16 +128,18 @@ class Postgres:
             if await db.fetchval(SQL["next_batch"], shard, self._epoch, after, number) is None:
                 return await self._last_batch(db) == number
             if change.dropped:
-                await db.execute(SQL["drop"], shard, *_columns(change.dropped, 2))
+                await db.execute(SQL["drop"], shard, *columns(change.dropped, 2))
             if change.cut:
                 cut = [(*key, keep) for key, keep in change.cut.items()]
-                await db.execute(SQL["cut"], shard, *_columns(cut, 3))
+                await db.execute(SQL["cut"], shard, *columns(cut, 3))
             if change.heads:
                 heads = [_head_columns(head, row) for head, row in change.heads.values()]
-                await db.execute(SQL["write_heads"], shard, *_columns(heads, 8))
+                await db.execute(SQL["write_heads"], shard, *columns(heads, 8))
             turns = [_turn_columns(key, turn, row) for key, rows in change.turns.items() for turn, row in rows]
             if turns:
-                await db.execute(SQL["write_turns"], shard, *_columns(turns, 8))
+                await db.execute(SQL["write_turns"], shard, *columns(turns, 8))
+            if change.records:
+                await self._records.write(db, change.records)
         return True
 
     async def head(self, key: Key) -> Head | None:
@@ -172,6 +179,16 @@ class Postgres:
         async with self._connection() as db:
             await self._last_batch(db)
             return [tenant for (tenant,) in await db.fetch(SQL["tenants"], self._shard)]
+
+    async def read_records(self, request: ReadRecords, now_us: int) -> Records:
+        async with self._connection() as db:
+            await self._last_batch(db)
+            return await self._records.read(db, request, now_us)
+
+    async def list_records(self, request: ListRecords) -> RecordList:
+        async with self._connection() as db:
+            await self._last_batch(db)
+            return await self._records.list(db, request)
 
     # --- how ---
 
@@ -243,7 +260,7 @@ class Postgres:
     async def _ranges(self, db: Connection, wanted: Sequence[Range]) -> list[list[Turn]]:
         if not wanted:
             return []
-        rows = await db.fetch(SQL["ranges"], self._shard, *_columns([(*r.head.of, r.after, r.upto) for r in wanted], 4))
+        rows = await db.fetch(SQL["ranges"], self._shard, *columns([(*r.head.of, r.after, r.upto) for r in wanted], 4))
         return [
             [self._rows.turn(one.head.log, turn) for turn in turns or ()]
             for one, (turns,) in zip(wanted, rows, strict=True)
@@ -296,12 +313,6 @@ _PASSING = (
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """What a server says while it goes, comes or changes its role."""
-
-
-def _columns(rows: Any, width: int) -> list[list[Any]]:
-    """Rows as the columns that `unnest` takes."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(width)]
 
 
 def _head_columns(head: Head, row: bytes) -> tuple[Any, ...]:

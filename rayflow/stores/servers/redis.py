@@ -36,12 +36,13 @@ from redis.exceptions import (
 )
 
 from rayflow.errors import ConfigurationError, Fenced, StorageError, StorageFull
-from rayflow.messages import GetHistory, ListSessions, SessionInfo, Turn
+from rayflow.messages import GetHistory, ListRecords, ListSessions, ReadRecords, RecordList, Records, SessionInfo, Turn
 from rayflow.stores.repeat import Written
 from rayflow.stores.servers.database import SCHEMA_VERSION, Away, Place
 from rayflow.stores.servers.draft import Change, Found, HeadRow, Needs, Range
 from rayflow.stores.servers.pool import LIMITS, Pool, PoolLimits
-from rayflow.stores.servers.redis_keys import Keys
+from rayflow.stores.servers.redis_keys import Keys, RecordKeys
+from rayflow.stores.servers.redis_records import RecordHashes
 from rayflow.stores.servers.rows import Head, Key, Rows
 
 CONNECT_S = 5.0
@@ -76,6 +77,7 @@ class Redis:
         self._place = place
         self._rows = rows
         self._keys = Keys(place)
+        self._records = RecordHashes(self._keys, rows.payloads)
         self._allow_volatile = allow_volatile
         self._epoch = 0
         self._fsync = ""
@@ -128,6 +130,8 @@ class Redis:
             logs = [found.heads[key] for key in {*needs.logs, *plain} if key in found.heads]
             turns = await self._ranges(client, [Range(head, 0, head.info.turns) for head in logs])
             found.logs = {head.of: read for head, read in zip(logs, turns, strict=True)}
+            if (records := found.record_needs(needs)) is not None:
+                found.records = await self._records.load(client, records)
         return found
 
     async def ranges(self, wanted: Sequence[Range]) -> list[list[Turn]]:
@@ -143,6 +147,7 @@ class Redis:
                 return last == number
             commit.multi()
             self._write(commit, change)
+            self._records.write(commit, change.records)
             commit.hset(self._keys.owner, "batch", number)
             await commit.execute()
             await self._written(client)
@@ -185,6 +190,16 @@ class Redis:
             self._owned(await client.hmget(self._keys.owner, ["epoch", "batch"]))
             counts = await client.hgetall(self._keys.tenants)
         return sorted(tenant.decode() for tenant, count in counts.items() if int(count) > 0)
+
+    async def read_records(self, request: ReadRecords, now_us: int) -> Records:
+        async with self._client() as client:
+            self._owned(await client.hmget(self._keys.owner, ["epoch", "batch"]))
+            return await self._records.read(client, request, now_us)
+
+    async def list_records(self, request: ListRecords) -> RecordList:
+        async with self._client() as client:
+            self._owned(await client.hmget(self._keys.owner, ["epoch", "batch"]))
+            return await self._records.list(client, request)
 
     # --- how ---
 
@@ -345,9 +360,9 @@ class Redis:
         namespace, _, shards = self._place
         key = Keys.shards(namespace)
         before = int(await client.get(key) or shards)
-        others = [Keys(Place(namespace, shard, before)).birth for shard in range(before)] if before != shards else []
-        for births in others:
-            if await client.zcard(births):
+        others = [Keys(Place(namespace, shard, before)) for shard in range(before)] if before != shards else []
+        for other in others:
+            if await client.exists(other.birth, RecordKeys(other).owners):
                 raise ConfigurationError(
                     f"session.shards is {shards}, but the sessions of {namespace} in Redis were written with {before}:"
                     " set it back",

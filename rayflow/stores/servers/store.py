@@ -24,22 +24,34 @@ from rayflow.messages import (
     CreateSession,
     DeleteSession,
     Erased,
+    ErasedRecords,
+    EraseRecords,
     EraseUser,
     ForkSession,
     GetHistory,
     GetSession,
     History,
+    ImportRecords,
     ImportSession,
+    ListRecords,
     ListSessions,
+    ReadRecords,
+    RecordList,
+    Records,
     RollBackRun,
     SessionInfo,
     SessionList,
     UpdateSession,
+    WriteRecords,
+    Written,
 )
 from rayflow.stores import rules
+from rayflow.stores.records.rules import check_read
 from rayflow.stores.servers import decisions as decide
+from rayflow.stores.servers import record_decisions as of_records
 from rayflow.stores.servers.database import Away, Database
 from rayflow.stores.servers.draft import Draft, Idle, Needs, check_names
+from rayflow.stores.servers.record_draft import Expired
 from rayflow.stores.servers.rows import Rows
 
 MAX_BATCH = 512
@@ -115,13 +127,13 @@ class ServerStore:
         return await self._write(partial(decide.need_roll_back, request), partial(decide.roll_back, request, now_us))
 
     async def delete(self, request: DeleteSession) -> None:
-        await self._write(partial(decide.need_head, request), partial(decide.delete, request))
+        await self._write(partial(decide.need_delete, request), partial(decide.delete, request))
 
     async def erase(self, request: EraseUser) -> Erased:
         return await self._write(partial(decide.need_erase, request), partial(decide.erase, request))
 
     async def expire(self, now_us: int, timeout_s: float, max_s: float, limit: int = 1000) -> int:
-        idle = Idle(_before(now_us, timeout_s), _before(now_us, max_s), limit)
+        idle = Idle(rules.before(now_us, timeout_s), rules.before(now_us, max_s), limit)
         return await self._write(partial(decide.need_expire, idle), partial(decide.expire, idle))
 
     async def import_session(self, request: ImportSession) -> SessionInfo:
@@ -129,6 +141,22 @@ class ServerStore:
 
     async def rekey(self, limit: int = 100) -> int:
         return await self._write(partial(decide.need_rekey, limit), partial(decide.rekey, limit))
+
+    async def write_records(self, request: WriteRecords, now_us: int) -> Written:
+        return await self._write(partial(of_records.need_write, request), partial(of_records.write, request, now_us))
+
+    async def erase_records(self, request: EraseRecords) -> ErasedRecords:
+        return await self._write(partial(of_records.need_erase, request), partial(of_records.erase, request))
+
+    async def import_records(self, request: ImportRecords) -> None:
+        await self._write(partial(of_records.need_import, request), partial(of_records.import_records, request))
+
+    async def expire_records(self, now_us: int, limit: int = 1000) -> int:
+        expired = Expired(now_us, limit)
+        return await self._write(partial(of_records.need_expire, expired), partial(of_records.expire, expired))
+
+    async def rekey_records(self, limit: int = 100) -> int:
+        return await self._write(partial(of_records.need_rekey, limit), partial(of_records.rekey, limit))
 
     # --- reads ---
 
@@ -153,6 +181,14 @@ class ServerStore:
 
     async def tenants(self) -> Sequence[str]:
         return await self._read(self._database.tenants)
+
+    async def read_records(self, request: ReadRecords, now_us: int) -> Records:
+        check_read(request)
+        check_names(request.tenant, request.kind, request.after, *request.names)
+        return await self._read(partial(self._database.read_records, request, now_us))
+
+    async def list_records(self, request: ListRecords) -> RecordList:
+        return await self._read(partial(self._database.list_records, request))
 
     # --- how ---
 
@@ -259,8 +295,3 @@ def _settle(job: _Job, value: Any = None, error: Exception | None = None) -> Non
         job.answer.set_result(value)
     else:
         job.answer.set_exception(error)
-
-
-def _before(now_us: int, age_s: float) -> int:
-    """The time so long ago; 0 for an age of 0, which is never reached."""
-    return now_us - round(age_s * 1e6) if age_s else 0

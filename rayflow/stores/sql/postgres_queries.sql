@@ -7,7 +7,9 @@ select set_config('synchronous_commit', 'on', false) where current_setting('sync
 -- name: other_number
 -- With how many shards the sessions of a namespace were written, where not with so many.
 select shards from rayflow.shards s
-where namespace = $1 and shards <> $2 and exists (select from rayflow.sessions where shard = s.id)
+where namespace = $1 and shards <> $2
+  and (exists (select from rayflow.sessions where shard = s.id)
+       or exists (select from rayflow.record_owners where shard = s.id))
 limit 1;
 
 -- name: take_over

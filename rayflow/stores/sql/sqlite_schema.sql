@@ -1,7 +1,9 @@
--- Schema version 3 of a session shard. A session is a head and a log; a turn is one entry of an append-only log.
+-- Schema version 4 of a session shard. A session is a head and a log; a turn is one entry of an append-only log.
 -- Logs have numbers of their own, because one may outlive its session: forks read the beginning of their parent's.
 -- `head` and `message` are content and may be encrypted; `data_key` is the wrapped key, empty where they are not. It is
 -- kept in both places: with the log for those who share it, and with the head for every append.
+-- A turn writes its entry and nothing else: how long a log is, and when it got its last turn, is what its entries say.
+-- `touched_us`: when the head itself was last changed.
 create table if not exists logs (
     number      integer primary key,
     tenant      text    not null,
@@ -15,8 +17,7 @@ create table if not exists heads (
     number      integer not null,
     user_id     text    not null,
     created_us  integer not null,
-    updated_us  integer not null,
-    last_seq    integer not null,
+    touched_us  integer not null,
     version     integer not null,
     closed_us   integer not null,
     parent_id   text    not null,
@@ -56,6 +57,29 @@ create table if not exists shares (
 ) without rowid;
 
 create index if not exists shares_by_source on shares (source, upto);
+
+-- Who has records, and the wrapped data key of their values; empty where they are not encrypted.
+create table if not exists record_owners (
+    number      integer primary key,
+    tenant      text    not null,
+    owner_name  text    not null,
+    data_key    blob    not null,
+    unique (tenant, owner_name)
+);
+
+create table if not exists records (
+    owner       integer not null,
+    kind        text    not null,
+    name        text    not null,
+    version     integer not null,
+    created_us  integer not null,
+    updated_us  integer not null,
+    expires_us  integer not null,
+    value       blob    not null,
+    unique (owner, kind, name)
+);
+
+create index if not exists records_by_expiry on records (expires_us) where expires_us > 0;
 
 -- How often the file was opened, which is the number of its present owner. One row.
 create table if not exists ownership (

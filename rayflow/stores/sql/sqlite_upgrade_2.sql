@@ -2,9 +2,9 @@
 insert into logs (tenant, session_id, data_key)
 select tenant, session_id, x'' from sessions;
 
-insert into heads (tenant, session_id, number, user_id, created_us, updated_us, last_seq, version, closed_us,
+insert into heads (tenant, session_id, number, user_id, created_us, touched_us, version, closed_us,
                    parent_id, branch_id, forked_at, data_key, head)
-select tenant, session_id, logs.number, user_id, created_us, updated_us, last_seq, 1, 0, '', '', 0, x'',
+select tenant, session_id, logs.number, user_id, created_us, updated_us, 1, 0, '', '', 0, x'',
        cast('{"metadata":' || metadata || '}' as blob)
 from sessions join logs using (tenant, session_id);
 

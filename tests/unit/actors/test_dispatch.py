@@ -173,7 +173,7 @@ async def test_a_client_that_does_not_say_what_it_has_seen_may_have_seen_somethi
 
 async def test_beyond_its_budget_an_agent_is_not_asked_again() -> None:
     async with fleet() as f:
-        f.team.router._dispatch._trials._budgets["a"] = RetryBudget(share=0.0, floor_per_s=0.1)
+        f.team.router._stages.dispatch._trials._budgets["a"] = RetryBudget(share=0.0, floor_per_s=0.1)
         f.merciful = True
         await f.team.run("deadly")
         f.merciful = False

@@ -16,7 +16,7 @@ from rayflow.errors import Unavailable
 from rayflow.messages import AppendTurns, CreateSession, GetHistory, GetSession, RunRequest, UpdateSession
 from rayflow.stores.memory import MemoryStore
 
-LONG = {"max_context_tokens": 300, "compression_threshold": 100, "window": 6}
+LONG = {"max_context_tokens": 300, "compression_threshold": 100, "window": 6, "retrieval": 5}
 
 
 class CountingStore(MemoryStore):
@@ -113,7 +113,7 @@ async def test_metadata_are_read_again_after_the_time_of_the_cache() -> None:
         await t.fabric.ask("session/0", UpdateSession("t", "sess_1", metadata={"pinned": ["Say please."]}), PATIENCE_S)
         await t.run("two")
         assert seen(t)[0] == Message("user", "one")
-        known = t.router._sessions.slot(("t", "sess_1")).known
+        known = t.router._turns.sessions.slot(("t", "sess_1")).known
         assert known is not None
         known.read_at -= 301
         await t.run("three")
@@ -144,7 +144,7 @@ async def test_a_model_writes_the_summary_behind_the_conversation() -> None:
         await grow(t, 60)
         await t.run("one")
         assert seen(t)[0].text.startswith("Summary of turns 1 to 60")
-        await asyncio.wait_for(asyncio.gather(*t.router._enrichment._summaries._under_way.values()), PATIENCE_S)
+        await asyncio.wait_for(asyncio.gather(*t.router._stages.enrichment._summaries._under_way.values()), PATIENCE_S)
         material = msgspec.json.decode(writer.requests[0].messages[1].text)
         assert material["summary"] == ""
         assert {"role": "user", "text": "My dog is called Rex."} in material["said_since"]
@@ -154,7 +154,7 @@ async def test_a_model_writes_the_summary_behind_the_conversation() -> None:
         assert head.metadata["context_summary"]["upto"] == 60
         await grow(t, 10)
         await t.run("three")
-        await asyncio.wait_for(asyncio.gather(*t.router._enrichment._summaries._under_way.values()), PATIENCE_S)
+        await asyncio.wait_for(asyncio.gather(*t.router._stages.enrichment._summaries._under_way.values()), PATIENCE_S)
         assert msgspec.json.decode(writer.requests[1].messages[1].text)["summary"] == "The user has a dog, Rex."
     assert writer.closed
 

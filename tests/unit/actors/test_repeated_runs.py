@@ -118,11 +118,12 @@ async def test_a_repetition_of_a_finished_run_gets_the_answer_of_the_session() -
         await t.run("more")
         again = await t.run("x", **AGAIN)
         assert (again.content, again.turn, again.agents) == (first.content, first.turn, first.agents)
-        assert (again.usage, again.metadata) == (Usage(), {"repeated": True})
+        assert (again.usage, again.metadata) == (first.usage, {"repeated": True})
         assert len(t.models["a"].requests) == 2
         assert len(await t.turns()) == 4
         last = (await t.trail("run_1"))[-1]
         assert (last.kind, last.status, last.data["repeated"]) == ("run.finished", "ok", True)
+        assert last.completion_tokens == 0 < first.usage.completion_tokens
         assert (await t.run("and more")).turn == 6
 
 

@@ -145,13 +145,13 @@ async def test_a_run_cancelled_at_the_very_moment_of_its_turn_does_not_keep_the_
         third = t.start("third")
         await settle()
         waiting = t.router._runs["run_2"]
-        leave = t.router._sessions.leave
+        leave = t.router._turns.sessions.leave
 
         def leave_while_cancelling(key: tuple[str, str]) -> str | None:
             waiting._cancel()
             return leave(key)
 
-        t.router._sessions.leave = leave_while_cancelling  # type: ignore[method-assign]
+        t.router._turns.sessions.leave = leave_while_cancelling  # type: ignore[method-assign]
         t.models["a"].released.set()
         await asyncio.wait_for(asyncio.gather(first, third, second, return_exceptions=True), PATIENCE_S)
         assert [text for role, text in await t.turns() if role == "user"] == ["first", "third"]

@@ -11,7 +11,9 @@ import re
 import pytest
 from support.whole import PATIENCE_S, Call, Speaker, Whole, whole
 
+from rayflow.actors import remains
 from rayflow.api.web import WebServer, listen
+from rayflow.messages import Spent
 
 DISCONNECTS = 60
 
@@ -99,6 +101,23 @@ async def test_leaving_stops_the_model_and_says_what_it_used() -> None:
         )
         turn = (await t.turns("s"))[-1]
         assert (turn.partial, turn.agent, turn.run_id) == (True, "a", call.headers["x-request-id"])
+
+
+async def test_what_was_given_stays_where_the_replica_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had just finished, so there was nothing to cancel, and the router did not hear its reply any more."""
+    monkeypatch.setattr(remains, "HEAR_S", 0.05)
+    async with whole(Speaker(words=9, free=3)) as t:
+        t.fabric.bind("router/0", {**t.router.handlers, Spent: lambda _: None})
+        call = asked(t, "q" * 40)
+        await call.until(3)
+        call.hang_up()
+        await call.done()
+        await ended(t)
+        assert await partials(t) == [call.text]
+        trail = await t.trail(call.headers["x-request-id"])
+        assert [event.kind for event in trail[-3:]] == ["agent.finished", "turn.committed", "run.finished"]
+        assert trail[-1].prompt_tokens == 10
+        assert trail[-1].completion_tokens == -(-len(call.text) // 4)
 
 
 async def test_openais_clients_that_leave_are_treated_alike() -> None:

@@ -42,6 +42,7 @@ class StoringClient(ScriptedClient):
         real = SystemClient(self.fabric, "client/test", config)
         self.session = real.session  # type: ignore[method-assign, assignment]
         self.shards = real.shards
+        self.users = real.users
 
     async def append(self, session: str, *texts: str, tenant: str = "", **more: Any) -> None:
         roles = ("user", "assistant")
@@ -151,7 +152,7 @@ async def test_a_user_is_erased_from_every_shard(http: httpx2.AsyncClient) -> No
     for i in range(6):
         await http.post("/sessions", json={"session_id": f"s{i}", "user_id": "ann" if i else "bob"})
     gone = await http.delete("/users/ann")
-    assert (gone.status_code, gone.json()) == (200, {"user_id": "ann", "sessions": 5})
+    assert (gone.status_code, gone.json()) == (200, {"user_id": "ann", "sessions": 5, "memories": 0, "preferences": 0})
     assert (await http.delete("/users/ann")).json()["sessions"] == 0
     assert await listed(http) == ["s0"]
 

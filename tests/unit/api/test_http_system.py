@@ -74,9 +74,15 @@ async def test_the_document_describes_every_route_and_leads_nowhere_else(http: h
         ("post", "/chat"), ("post", "/sessions"), ("get", "/sessions/{session_id}"),
         ("get", "/sessions"), ("patch", "/sessions/{session_id}"), ("delete", "/sessions/{session_id}"),
         ("get", "/sessions/{session_id}/history"), ("post", "/sessions/{session_id}/fork"),
+        ("post", "/sessions/{session_id}/lock"), ("delete", "/sessions/{session_id}/lock"),
         ("post", "/sessions/{session_id}/close"), ("delete", "/users/{user_id}"),
+        ("get", "/sessions/{session_id}/state"), ("patch", "/sessions/{session_id}/state"),
+        ("get", "/sessions/{session_id}/state/history"), ("post", "/sessions/{session_id}/state/restore"),
+        ("get", "/sessions/{session_id}/state/checkpoints"), ("post", "/sessions/{session_id}/state/checkpoints"),
+        ("delete", "/sessions/{session_id}/state/checkpoints/{name}"),
         ("post", "/runs/{run_id}/cancel"), ("get", "/runs/{run_id}/events"),
         ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
+        ("get", "/v1/caches"), ("delete", "/v1/caches/results"),
     }  # fmt: skip
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert references(document) <= known

@@ -115,3 +115,36 @@ async def test_injected_errors_have_their_status_and_retry_after() -> None:
 def test_an_address_in_use_is_refused_with_advice() -> None:
     with listen("127.0.0.1", 0) as taken, pytest.raises(Unavailable, match="choose another --port"):
         listen("127.0.0.1", taken.getsockname()[1])
+
+
+async def test_texts_become_vectors_of_hashed_words() -> None:
+    answer = await call({"model": "any", "input": ["my dog", "my dog", ""]}, "/v1/embeddings")
+    said = answer.json()
+    assert (said["object"], said["model"]) == ("list", "any")
+    assert [entry["index"] for entry in said["data"]] == [0, 1, 2]
+    first, second, empty = (entry["embedding"] for entry in said["data"])
+    assert first == second != empty and said["usage"]["total_tokens"] > 0
+    alone = await call({"model": "any", "input": "my dog"}, "/v1/embeddings")
+    assert alone.json()["data"][0]["embedding"] == first
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"model": "m"}, "input"),
+        ({"input": "x"}, "model"),
+        ({"model": "m", "input": []}, "input"),
+        ({"model": "m", "input": [1]}, "input[0]"),
+        ({"model": "m", "input": ["x"] * 3000}, "input"),
+        ({"model": "m", "input": "x", "encoding_format": "base64"}, "encoding_format"),
+    ],
+)
+async def test_a_bad_embeddings_request_is_refused(body: object, param: str) -> None:
+    answer = await call(body, "/v1/embeddings")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_embeddings_have_the_faults_of_the_server() -> None:
+    body = {"model": "m", "input": "x"}
+    assert (await call(body, "/v1/embeddings", behaviour=Behaviour(error_rate=1.0))).status_code == 500
+    assert (await call(body, "/v1/embeddings", behaviour=Behaviour(rate_limit_rate=1.0))).status_code == 429

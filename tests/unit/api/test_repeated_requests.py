@@ -41,6 +41,8 @@ async def test_a_key_is_remembered_with_its_request_when_its_run_is_over(session
         again = await ask(t, "k", ingress=1, **headers).done()
         assert (again.status, again.json["content"]) == (200, first.json["content"])
         assert again.json["metadata"]["data"] == {"repeated": True}
+        assert again.json["usage"] == first.json["usage"]
+        assert first.json["usage"]["completion_tokens"] == 2
         for other in ({"text": "another"}, {"body": {"temperature": 1.0}}, {"body": {"agent": "a"}}):
             refused = await ask(t, "k", ingress=2, **headers, **other).done()  # type: ignore[arg-type]
             assert (refused.status, refused.json["type"]) == (422, "urn:rayflow:problem:idempotency-key-reused")

@@ -179,3 +179,14 @@ async def test_capacity_is_scaled_by_a_factor_within_the_limits(tmp_path: Path) 
             await team.scale_processing_capacity(2.0, agent="nobody")
         with pytest.raises(ValueError, match="above 0"):
             await team.scale_processing_capacity(0.0)
+
+
+async def test_the_state_of_a_session_is_changed_and_restored(tmp_path: Path) -> None:
+    fields = [{"name": "stage", "default": "new"}, {"name": "count", "type": "integer", "reducer": "add"}]
+    async with Orchestrator(workflow(tmp_path, state={"fields": fields}), in_process=True) as team:
+        state = team.state(await team.create_session())
+        assert (await state.update({"stage": "paid", "count": 2})).values == {"stage": "paid", "count": 2}
+        await state.checkpoint("paid")
+        await state.update({"stage": "sent", "count": 1})
+        assert (await state.restore("paid")).values == {"stage": "paid", "count": 2}
+        assert [delta.by for delta in await state.history()] == ["python"] * 3

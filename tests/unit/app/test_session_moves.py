@@ -20,7 +20,19 @@ from rayflow.app.state import owned
 from rayflow.chat import Usage
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import ConfigurationError, Conflict, NotFound, StorageError, Unavailable, ValidationError
-from rayflow.messages import AppendTurns, CloseSession, CreateSession, ForkSession, GetSession, ListSessions
+from rayflow.messages import (
+    AppendTurns,
+    CloseSession,
+    CreateSession,
+    ForkSession,
+    GetSession,
+    ListSessions,
+    OwnedRecord,
+    ReadRecords,
+    RecordWrite,
+    WriteRecords,
+)
+from rayflow.messages.records import RESULTS, TENANT, of_session, of_user
 from rayflow.policies.placement import owner
 
 KEY = bytes(range(32)).hex()
@@ -53,6 +65,19 @@ async def fill(client: SystemClient) -> None:
     await append(client, "cut", "half", partial=True)
     await client.session(CloseSession("", "cut"))
     await client.session(CreateSession("", "empty"))
+    await keep(client, of_session("long"), *(f"n{i:03}" for i in range(120)))
+    await keep(client, of_session("same"), "a", "a", tenant="acme")
+
+
+async def keep(client: SystemClient, owner: str, *names: str, tenant: str = "") -> None:
+    for name in names:
+        write = RecordWrite("state", name, f"\0 of {owner}".encode(), expires_us=2**60)
+        await client.shards.records(WriteRecords(tenant, owner, [write]))
+
+
+async def records(client: SystemClient) -> list[OwnedRecord]:
+    found = [owned async for owned in client.shards.every_record()]
+    return sorted(found, key=lambda owned: (owned.tenant, owned.owner, owned.record.name))
 
 
 async def lines(client: SystemClient) -> list[bytes]:
@@ -68,6 +93,8 @@ def facts(export: Iterable[bytes]) -> dict[str, list[dict[str, Any]]]:
             turns = found[json.dumps(line["session"])] = []
         elif "turn" in line:
             turns.append(line["turn"])
+        elif "record" in line:
+            turns.append(line["record"])
     return found
 
 
@@ -80,6 +107,8 @@ async def test_what_is_exported_and_imported_is_the_same(tmp_path: Path) -> None
         assert (done.sessions, done.refused, done.short) == (6, {}, [])
         assert done.turns == 2 + 2 + 250 + 120 + 2
         assert facts(await lines(new)) == facts(export)
+        (record,) = [owned.record for owned in await records(new) if owned.tenant == "acme"]
+        assert (record.value, record.version) == (b"\0 of session/same", 2)
 
 
 async def test_importing_again_changes_nothing(tmp_path: Path) -> None:
@@ -108,6 +137,39 @@ async def test_a_cut_import_is_made_whole_by_the_next(tmp_path: Path, keep: int)
         assert facts(await lines(new)) == facts(export)
 
 
+async def test_an_export_of_the_time_before_records_comes_in(tmp_path: Path) -> None:
+    async with shards(tmp_path) as client:
+        done = await imported(
+            client.shards,
+            [
+                b'{"rayflow_sessions":1}',
+                b'{"session":{"type":"SessionInfo","session_id":"s","turns":1}}',
+                b'{"turn":{"seq":1,"message":{"role":"user","content":"x"}}}',
+            ],
+        )
+        assert (done.sessions, done.turns, done.refused, done.short) == (1, 1, {}, [])
+
+
+async def test_records_written_since_an_export_stay_when_it_is_imported_again(tmp_path: Path) -> None:
+    async with shards(tmp_path) as client:
+        await client.session(CreateSession("", "s"))
+        await keep(client, of_session("s"), "a")
+        export = await lines(client)
+        await keep(client, of_session("s"), "a")
+        await imported(client.shards, export)
+        assert [owned.record.version for owned in await records(client)] == [2]
+
+
+async def test_the_records_of_a_session_that_is_another_one_are_left_out(tmp_path: Path) -> None:
+    async with shards(tmp_path / "a") as old:
+        await fill(old)
+        export = await lines(old)
+    async with shards(tmp_path / "b") as new:
+        await append(new, "long", "mine")
+        await imported(new.shards, export)
+        assert {owned.owner for owned in await records(new)} == {of_session("same")}
+
+
 async def test_a_session_that_is_another_one_is_named_and_left(tmp_path: Path) -> None:
     async with shards(tmp_path / "a") as old:
         await fill(old)
@@ -125,11 +187,15 @@ async def test_a_session_that_is_another_one_is_named_and_left(tmp_path: Path) -
     ("text", "problem"),
     [
         (b'{"session":{"type":"SessionInfo","session_id":"s"}}\n', "line 1: expected an export"),
-        (b'{"rayflow_sessions":2}\n', "upgrade rayflow"),
+        (b'{"rayflow_sessions":3}\n', "upgrade rayflow"),
         (b'{"rayflow_sessions":1}\n{"rayflow_sessions":1}\n', "line 2: expected"),
         (
             b'{"rayflow_sessions":1}\n{"turn":{"seq":1,"message":{"role":"user"}}}\n',
             "line 2: a turn that belongs to no",
+        ),
+        (
+            b'{"rayflow_sessions":2}\n{"record":{"kind":"k","name":"n","value":""}}\n',
+            "line 2: a record that belongs to no",
         ),
         (b'{"rayflow_sessions":1}\n{"session":{"type":"SessionInfo","session_id":"a b"}}\n', "line 2: 'a b' cannot be"),
         (b'{"rayflow_sessions":1}\n{"other":1}\n', "line 2 is no line"),
@@ -181,6 +247,41 @@ async def test_sessions_move_to_another_number_of_shards_and_get_encrypted(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "sessions", "sessions-before-1", "w.yaml"]
     with pytest.raises(ConfigurationError, match="were written with 5"):
         await move(workflow, tmp_path, to)
+
+
+async def test_what_users_and_tenants_keep_moves_too_and_kept_results_do_not(tmp_path: Path) -> None:
+    owners = [of_user("ann"), of_user("bob"), TENANT, of_session("never-begun")]
+    async with shards(tmp_path, shards=2) as old:
+        await fill(old)
+        for owner in owners:
+            await keep(old, owner, "a", "b")
+        before = await records(old)
+        await keep(old, RESULTS + "0", "made anew")
+    workflow = tmp_path / "w.yaml"
+    workflow.write_text("name: w\nagents: [{name: a}]\nsession: {shards: 2}\n")
+    await move(workflow, tmp_path, ["session.shards=5", f"session.encryption.key={KEY}"])
+    async with shards(tmp_path, shards=5, encryption={"key": KEY}) as new:
+        assert await records(new) == before
+        for owner in owners:
+            found = await new.shards.records(ReadRecords("", owner, "state"))
+            assert [record.name for record in found.records] == ["a", "b"]
+    files = [file for file in (tmp_path / "sessions").iterdir() if b"of user/ann" in file.read_bytes()]
+    assert files == []
+
+
+async def test_a_record_that_did_not_arrive_keeps_the_old_ones_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shards(tmp_path) as old:
+        await keep(old, TENANT, "a")
+
+    async def forgetful(*_: object) -> None: ...
+
+    monkeypatch.setattr(session_moves, "_copy_records", forgetful)
+    with pytest.raises(StorageError, match=r"record state/a of tenant/ did not arrive.* nothing was switched"):
+        await move(None, tmp_path, ["session.shards=2"])
+    async with shards(tmp_path) as old:
+        assert len(await records(old)) == 1
 
 
 async def test_a_move_that_was_cut_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

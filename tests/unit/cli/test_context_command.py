@@ -24,7 +24,7 @@ name: shop
 agents:
   - name: helper
     system_prompt: Be brief.
-context: {window: 4, compression_threshold: 50}
+context: {window: 4, compression_threshold: 50, retrieval: 5}
 session: {store: sqlite}
 """
 

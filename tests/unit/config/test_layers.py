@@ -81,7 +81,7 @@ def test_names_of_headers_keep_their_case() -> None:
 
 
 def test_variables_that_name_no_section_are_for_others() -> None:
-    assert load(RAYFLOW_DEBUG="1", RAYFLOW_CONFIG="x", RAYFLOW_STATE="y", RAYFLOW_API_KEY="z") == load()
+    assert load(RAYFLOW_DEBUG="1", RAYFLOW_CONFIG="x", RAYFLOW_HOME="y", RAYFLOW_API_KEY="z") == load()
 
 
 def test_a_reference_in_a_flag_is_not_replaced() -> None:

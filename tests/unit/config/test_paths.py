@@ -52,6 +52,7 @@ def test_examples_are_found_beside_the_workflow_file(tmp_path: Path) -> None:
     [
         ("routing: {strategy: no.py:F}", "routing.strategy", "FILE.py:NAME with an existing file"),
         ("routing: {out_of_scope_file: no.txt}", "routing.out_of_scope_file", "an existing text file"),
+        ("embeddings: {local: no}", "embeddings.local", "an existing folder"),
         ("balancing: {strategy: sub/no.py:F}", "balancing.strategy", "FILE.py:NAME with an existing file"),
     ],
 )

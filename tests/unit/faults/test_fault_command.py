@@ -4,9 +4,8 @@ import json
 
 import pytest
 from faults import command
-from faults.command import main
+from faults.command import ALL, main
 from faults.fault import Fault
-from faults.registry import FAULTS
 from faults.report import BrokenOff
 
 
@@ -26,8 +25,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, float]]:
 def test_the_list_names_every_fault_and_its_promise(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(FAULTS)
-    assert all(fault.promise in line for fault, line in zip(FAULTS.values(), lines, strict=True))
+    assert [line.split()[0] for line in lines] == list(ALL)
+    assert all(fault.promise in line for fault, line in zip(ALL.values(), lines, strict=True))
 
 
 def test_json_is_one_object_and_a_broken_promise_is_exit_code_1(
@@ -42,7 +41,7 @@ def test_json_is_one_object_and_a_broken_promise_is_exit_code_1(
 
 def test_without_a_name_every_fault_runs_as_often_as_it_says(ran: list[tuple[str, int, int, float]]) -> None:
     main([])
-    assert [(name, times) for name, times, _, _ in ran] == [(fault.name, fault.times) for fault in FAULTS.values()]
+    assert [(name, times) for name, times, _, _ in ran] == [(fault.name, fault.times) for fault in ALL.values()]
 
 
 def test_the_table_has_a_row_and_the_reasons_of_each(

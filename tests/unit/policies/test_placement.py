@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayflow.policies.placement import owner, shard_addresses
+from rayflow.messages.records import TENANT, of_session, of_user
+from rayflow.policies.placement import owner, record_shard, shard_addresses
 
 KEYS = [f"sess_{i:032x}" for i in range(2000)]
 nodes_of = st.lists(st.text(max_size=80), min_size=1, max_size=8, unique=True)
@@ -47,3 +48,15 @@ def test_a_new_node_takes_its_share_from_all_and_nothing_else_moves() -> None:
 def test_without_nodes_there_is_no_owner() -> None:
     with pytest.raises(ValueError, match="no node"):
         owner("x", [])
+
+
+def test_the_records_of_a_session_lie_where_it_lies() -> None:
+    shards = shard_addresses(7)
+    for number in range(50):
+        assert record_shard("any tenant", of_session(f"s{number}"), shards) == owner(f"s{number}", shards)
+
+
+def test_the_records_of_the_same_name_in_many_tenants_are_spread() -> None:
+    shards = shard_addresses(4)
+    assert {record_shard(f"t{number}", TENANT, shards) for number in range(50)} == set(shards)
+    assert {record_shard("t", of_user(f"u{number}"), shards) for number in range(50)} == set(shards)

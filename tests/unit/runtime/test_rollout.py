@@ -46,6 +46,8 @@ EVERYBODY = [spec.address for spec in roster(config())]
         ({"processing": {"request_timeout_s": 9.0}}, ["agent/a/0", *B, *ROUTER]),
         ({"routing": {"strategy": "round_robin"}}, ROUTER),
         ({"context": {"window": 3}}, ROUTER),
+        ({"embeddings": {"model": "m"}}, ROUTER),
+        ({"caches": {"results": {"enabled": True}}}, ["session/0", *ROUTER]),
         ({"aggregation": {"strategy": "best_response"}}, ["aggregator/0", *ROUTER]),
         ({"balancing": {"strategy": "random"}}, ROUTER),
         ({"scaling": {"strategy": "manual"}}, []),
@@ -121,3 +123,10 @@ def test_every_key_of_the_configuration_is_somebodys_business() -> None:
 
 def test_every_role_says_what_it_reads() -> None:
     assert READS.keys() == ROLES
+
+
+def test_a_model_whose_answers_or_vectors_routers_keep_concerns_them() -> None:
+    other = [{"name": "m", "knowledge": "other.txt"}, MODELS[1]]
+    assert touched(config(models=other))[0] == ["agent/a/0"]
+    for section in ({"caches": {"results": {"enabled": True}}}, {"embeddings": {"model": "m"}}):
+        assert touched(config(models=other, **section), config(**section))[0] == ["agent/a/0", *ROUTER]

@@ -293,8 +293,24 @@ async def test_a_file_of_an_older_schema_keeps_its_turns_and_gets_owners(old_fil
     assert db.execute("pragma user_version").fetchone() == (SCHEMA.version,)
     assert db.execute("select epoch from ownership").fetchall() == [(2,)]
     tables = {name for (name,) in db.execute("select name from sqlite_schema where type = 'table'")}
-    assert tables == {"logs", "heads", "entries", "shares", "ownership"}
+    assert tables == {"logs", "heads", "entries", "shares", "record_owners", "records", "ownership"}
     db.close()
+
+
+async def test_a_file_of_schema_3_keeps_its_turns_without_writing_them_anew(path: Path, owner: Opener) -> None:
+    async with owner() as store:
+        await store.append(turn("one"), 1)
+        await store.append(turn("two"), 2)
+    with sqlite3.connect(path) as db:
+        db.execute("alter table heads rename column touched_us to updated_us")
+        db.execute("alter table heads add column last_seq integer not null default 2")
+        db.execute("pragma user_version = 3")
+    db.close()
+    async with owner() as store:
+        assert await texts(store) == ["one", "two"]
+        assert (await store.append(turn("three"), 3)).last_seq == 3
+        info = await store.get(GetSession("t", "s"))
+        assert (info.turns, info.created_us, info.updated_us) == (3, 1, 3)
 
 
 async def test_an_upgrade_that_fails_leaves_the_file_as_it_was(

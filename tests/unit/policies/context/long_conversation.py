@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from rayflow.chat import Message
 from rayflow.messages import Turn
 from rayflow.policies.context import Past
@@ -44,6 +46,11 @@ def turns(count: int = 400, created_us: int = 0) -> list[Turn]:
 
 def learnt(history: list[Turn], since: int = 1) -> Past:
     past = Past(since)
-    for _ in past.learn(history):
-        pass
+    add(past, history)
     return past
+
+
+def add(past: Past, history: list[Turn]) -> None:
+    """Learn and analyse it at once."""
+    for _ in chain(past.learn(history), past.analyse()):
+        pass

@@ -15,7 +15,7 @@ from rayflow.config.load import from_dict
 from rayflow.config.schema import ContextConfig
 from rayflow.errors import ConfigurationError
 from rayflow.messages import Turn
-from rayflow.policies.context import Context, Facts, Past, WrittenSummary, assemble, state_line, whole
+from rayflow.policies.context import Context, Facts, Past, WrittenSummary, assemble, plain, state_line
 from rayflow.policies.context.known import Known
 from rayflow.policies.context.tokens import message_tokens
 
@@ -43,7 +43,13 @@ def result(name: str, text: str = "found") -> Message:
 
 
 def built(known: Past, *new: Message, facts: Facts | None = None, now_us: int = 1, **config: Any) -> Context:
-    context = assemble(known, new or (user("And now?"),), ContextConfig(**config), now_us, facts or Facts())
+    context = assemble(
+        known,
+        new or (user("And now?"),),
+        ContextConfig.model_validate({"retrieval": 5} | config),
+        now_us,
+        facts or Facts(),
+    )
     context.validate()
     return context
 
@@ -214,14 +220,46 @@ def test_any_conversation_keeps_the_budget_and_the_order(
 def test_the_short_way_gives_the_same_as_the_long_one() -> None:
     config = ContextConfig()
     messages = [user("one"), call("c1"), result("c1"), said("two")]
-    short = whole(Known(0, 1, 1), deque(messages, maxlen=20), 4, [user("three")], config, 1)
+    short = plain(Known(0, 1, 1), deque(messages, maxlen=20), 4, [user("three")], config, 1)
     assert short == assemble(past(*messages), [user("three")], config, 1).messages
     tokens = sum(map(message_tokens, [*messages, user("three")]))
     small = ContextConfig(max_context_tokens=tokens - 1)
-    assert whole(Known(0, 1, 1), deque(messages), 4, [user("three")], small, 1) is None
-    assert whole(Known(0, 1, 1), deque(messages), 5, [user("three")], config, 1) is None
-    assert whole(Known(0, 1, 1), deque(messages), 4, [user("three")], config, 2 * DAY_US) is None
-    assert whole(Known(0, 1, 1, Facts(pinned=("x",))), deque(messages), 4, [user("three")], config, 1) is None
+    assert plain(Known(0, 1, 1), deque(messages), 4, [user("three")], small, 1) is None
+    assert plain(Known(0, 1, 1), deque(messages), 5, [user("three")], config, 1) is None
+    assert plain(Known(0, 1, 1), deque(messages), 4, [user("three")], config, 2 * DAY_US) is None
+    assert plain(Known(0, 1, 1, Facts(pinned=("x",))), deque(messages), 4, [user("three")], config, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "turns"),
+    [({"compression": False}, 30), ({}, 11), ({"retrieval": 3}, 3), ({"max_context_tokens": 30}, 2)],
+    ids=["the window is all", "short enough to need no summary", "searched beyond the window", "no room"],
+)
+def test_the_short_way_serves_so_many_turns_of_thirty(settings: dict[str, Any], turns: int) -> None:
+    config = ContextConfig.model_validate({"window": 4, "compression_threshold": 150} | settings)
+    known, window, messages = Known(0, 1, 1), deque[Message](maxlen=4), list[Message]()
+    served = 0
+    for number in range(30):
+        new = [user(f"message number {number}")]
+        short = plain(known, window, len(messages), new, config, 1)
+        if short is None:
+            known.count(past(*messages))
+        else:
+            served += 1
+            assert short == assemble(past(*messages), new, config, 1).messages
+        turn = [*new, said(f"answer number {number}")]
+        messages += turn
+        window += turn
+    assert served == turns
+
+
+def test_the_short_way_leaves_out_no_instruction_of_the_session() -> None:
+    known, window = Known(0, 1, 1), deque[Message](maxlen=2)
+    config = ContextConfig(window=2)
+    window.append(Message("system", "Be brief."))
+    assert plain(known, window, 1, [user("one")], config, 1) is not None
+    window += [user("one"), said("two")]
+    assert plain(known, window, 3, [user("three")], config, 1) is None
 
 
 def test_a_search_that_reaches_less_far_than_the_window_is_refused() -> None:

@@ -59,6 +59,22 @@ def test_any_text_can_be_searched_for_in_any(messages: list[str], query: str, si
     assert hits == sorted(hits, key=lambda hit: (-hit.score, -hit.seq))
 
 
+def test_what_is_alike_is_found_without_a_word_in_common() -> None:
+    known = index("We named him Rex.", "The puppy sleeps.", "Trains are late.")
+    alike = {1: 0.7, 2: 0.5, 3: 0.0}
+    found = known.search("What is the puppy called?", 3, meaning=alike, weight=0.6)
+    assert {hit.seq for hit in found} == {1, 2} and all(0 < hit.score <= 1 for hit in found)
+    assert {hit.seq: hit.coverage for hit in found}[1] == 0.7
+    assert [hit.seq for hit in known.search("xyzzy", 3, meaning=alike, weight=0.6)] == [1, 2]
+    assert [hit.seq for hit in known.search("xyzzy", 3, since=2, meaning=alike, weight=0.6)] == [2]
+
+
+def test_without_weight_vectors_change_no_rank() -> None:
+    known = index("We named him Rex.", "The puppy sleeps.", "The puppy eats late.")
+    plain = [hit.seq for hit in known.search("When does the puppy eat?", 3)]
+    assert [hit.seq for hit in known.search("When does the puppy eat?", 2, meaning={1: 1.0})] == plain[:2]
+
+
 def test_an_excerpt_keeps_the_sentences_that_were_asked_for() -> None:
     text = "The weather is nice today. " * 40 + "The code of the door is 4711. " + "Lunch was good. " * 40
     shown = excerpt(text, "What is the code of the door?", 30, estimate)

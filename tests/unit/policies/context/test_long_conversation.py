@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from long_conversation import FACTS, learnt, said, turns
+from long_conversation import FACTS, add, learnt, said, turns
 
 from rayflow.chat import Message
 from rayflow.config.schema import ContextConfig
 from rayflow.policies.context import Context, Facts, Past, assemble
 
-SMALL = ContextConfig(max_context_tokens=1200, compression_threshold=600)
+SMALL = ContextConfig(max_context_tokens=1200, compression_threshold=600, retrieval=5)
 
 
 def ask(past: Past, text: str, config: ContextConfig = SMALL, facts: Facts | None = None) -> Context:
@@ -30,8 +30,7 @@ def test_every_turn_is_within_its_budget_and_ends_with_the_new_message(config: C
         context.validate()
         assert context.tokens <= config.max_context_tokens
         assert context.messages[-1] == Message("user", said(number))
-        for _ in past.learn(history[number - 1 : number + 1]):
-            pass
+        add(past, history[number - 1 : number + 1])
     assert past.last == 400
 
 
@@ -66,14 +65,13 @@ def test_the_summary_says_what_it_stands_for_and_the_window_follows_it() -> None
 def test_the_context_is_the_same_whether_the_past_grew_or_was_read_at_once() -> None:
     grown = learnt([])
     for turn in turns():
-        for _ in grown.learn([turn]):
-            pass
+        add(grown, [turn])
     for _, question, _ in FACTS.values():
         assert ask(grown, question) == ask(learnt(turns()), question)
 
 
 def test_a_past_that_is_known_further_back_gives_the_same_context_as_one_that_begins_at_the_reach() -> None:
-    config = ContextConfig(max_context_tokens=1200, compression_threshold=600, search_turns=100)
+    config = ContextConfig(max_context_tokens=1200, compression_threshold=600, search_turns=100, retrieval=5)
     far, near = learnt(turns()), learnt(turns()[300:], since=301)
     for question in ("When does the warranty of the grinder end?", "Which doors?"):
         a, b = ask(far, question, config), ask(near, question, config)
