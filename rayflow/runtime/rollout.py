@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rayflow.config.schema import AgentConfig, ModelConfig, WorkflowConfig
+from rayflow.config.schema import AgentConfig, EmbeddingsConfig, ModelConfig, WorkflowConfig
 from rayflow.errors import ConfigurationError
 from rayflow.runtime.roster import roster
 from rayflow.runtime.supervision.specs import ChildSpec
 
 READS: Mapping[str, tuple[str, ...]] = {
     "eventlog": ("monitoring",),
-    "session": ("session", "caches", "monitoring.event_log", "monitoring.log_level"),
+    "session": (
+        "session", "caches", "memory", "embeddings", "models", "monitoring.event_log", "monitoring.log_level",
+    ),
     "accounts": ("limits", "tenants", "processing.request_timeout_s", "monitoring.log_level"),
     "aggregator": ("aggregation", "models", "monitoring.log_level"),
     "agent": ("agents", "models", "resilience", "streaming", "processing.request_timeout_s", "monitoring.log_level"),
@@ -25,9 +27,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "agents", "models", "routing", "balancing", "admission", "priority", "limits", "tenants", "resilience",
         "aggregation", "processing.input_validation", "processing.min_length", "processing.max_length",
         "processing.request_timeout_s", "processing.max_queue", "processing.multitask_strategy", "context",
-        "embeddings", "caches",
-        "session.shards", "monitoring.event_log",
-        "monitoring.log_level",
+        "embeddings", "caches", "memory", "state", "session.shards", "monitoring.event_log", "monitoring.log_level",
     ),
 }  # fmt: skip
 """Role -> the parts of the configuration that its actors are built from. Of `agents` and `models`, an agent's replica
@@ -93,6 +93,10 @@ def view(spec: ChildSpec, config: WorkflowConfig) -> list[Any]:
     if spec.role == "agent":
         agents = [_unplaced(agent) for agent in agents if agent.name == spec.address.split("/")[1]]
         models = [config.model(name) for agent in agents for name in (agent.model, *agent.fallback_models)]
+    elif spec.role == "session":
+        if not config.memory.enabled:
+            config = config.model_copy(update={"embeddings": EmbeddingsConfig()})
+        models = [config.model(name)] if (name := config.embeddings.model) else []
     elif spec.role == "aggregator":
         models = [config.model(judge)] if (judge := config.aggregation.judge_model) else []
     elif spec.role == "router":
@@ -131,7 +135,7 @@ def _uncounted(agent: AgentConfig) -> AgentConfig:
 
 def _called(config: WorkflowConfig) -> set[str | None]:
     """Models that a router calls itself, and those whose answers it keeps: another model gives other ones."""
-    called = {config.context.summary_model, config.embeddings.model}
+    called = {config.context.summary_model, config.embeddings.model, config.memory.extraction_model}
     if config.routing.strategy == "llm":
         called.add(config.routing.model)
     if config.caches.results.enabled:
@@ -152,5 +156,5 @@ def _unplaced(agent: AgentConfig) -> AgentConfig:
     """Without what only routers read: which messages come to it, and to which replica."""
     blank = AgentConfig(name=agent.name)
     others = ("capabilities", "delegation_rules", "description", "examples", "examples_file", "timeout_s",
-              "fallback_agent", "balancing")  # fmt: skip
+              "fallback_agent", "balancing", "memory")  # fmt: skip
     return agent.model_copy(update={name: getattr(blank, name) for name in others})

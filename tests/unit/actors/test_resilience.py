@@ -12,7 +12,7 @@ from actor_doubles import PATIENCE_S, HeldModel, Team, bind_agent, config, heari
 
 from rayflow.actors import pools
 from rayflow.chat import ModelChunk, ModelRequest
-from rayflow.config.schema import WorkflowConfig
+from rayflow.config.schema import BalancingConfig, WorkflowConfig
 from rayflow.errors import (
     CircuitOpen,
     DeadlineExceeded,
@@ -457,7 +457,8 @@ async def test_a_refusal_by_an_open_breaker_degrades_as_well() -> None:
 async def hedging(replicas: int = 2, **more: Any) -> AsyncIterator[tuple[Team, list[HeldModel]]]:
     """Replicas of one agent after enough quick answers; from now on, the first one to be asked is slow."""
     settings = {"enabled": True, "min_calls": 1, "quantile": 0.5}
-    async with team(one(hedging=settings, **more), replicas=False) as t:
+    in_turn = {"balancing": BalancingConfig(strategy="round_robin")}
+    async with team(one(hedging=settings, **more).model_copy(update=in_turn), replicas=False) as t:
         models = [HeldModel(f"from {i}") for i in range(replicas)]
         for i, model in enumerate(models):
             bind_agent(t, "a", i, model)

@@ -72,7 +72,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         if spawn.attempt and not child.probation and group.strategy == "one_for_one":
             deaths = self.restarts.setdefault(group.name, [])
             deaths.append(child.died)
-            recent = [at for at in deaths if child.died - at <= POLICY.period_s]
+            recent = [at for at in deaths if 0.0 <= child.died - at <= POLICY.period_s]  # others may have died since
             assert len(recent) <= POLICY.intensity, "no more restarts than the window allows"
         self.live[address, spawn.epoch] = ""
 
