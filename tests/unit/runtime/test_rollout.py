@@ -49,7 +49,7 @@ EVERYBODY = [spec.address for spec in roster(config())]
         ({"embeddings": {"model": "m"}}, ROUTER),
         ({"caches": {"results": {"enabled": True}}}, ["session/0", *ROUTER]),
         ({"memory": {"enabled": True}}, ["session/0", *ROUTER]),
-        ({"state": {"fields": {"step": {"type": "string"}}}}, ROUTER),
+        ({"state": {"fields": [{"name": "step", "type": "string"}]}}, ROUTER),
         ({"aggregation": {"strategy": "best_response"}}, ["aggregator/0", *ROUTER]),
         ({"balancing": {"strategy": "random"}}, ROUTER),
         ({"scaling": {"strategy": "manual"}}, []),
