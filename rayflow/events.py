@@ -66,7 +66,7 @@ EVENTS: dict[str, str] = {
     "agent.hedged": "A second replica is asked, because the first takes long. `replica`, `data.after_s`.",
     "agent.finished": "A part ended. `status`, `model`, `duration_ms`, `ttft_ms`, tokens, `data.attempt`.",
     "aggregate.finished": "The aggregator joined the parts. `strategy`, `duration_ms`, `data.parts`.",
-    "context.built": "What a model gets was chosen from a long session. `data.tokens`, `data.pieces`, `data.cached`.",
+    "context.built": "What models get of a long session has changed. `data.tokens`, `data.pieces`, `data.cached`.",
     "turn.committed": "A turn is durable. `data.role`, `data.turn`, `data.chars`, `data.partial`.",
     "run.finished": "The run ended: `status`, `error`, times, tokens; `data.rolled_back`, `data.cached`.",
     "session.created": "A session was made.",

@@ -117,9 +117,9 @@ class Enrichment:
         assert slot is not None and slot.window is not None, "the question is committed first"
         now, now_us, known = self._clock.now(), self._clock.wall_us(), slot.known
         if known is None and appended.created:
-            known = slot.known = Known(now, now_us, now_us)
+            known = slot.known = Known(now, now_us, now_us, version=appended.version)
         remembered = self._memory is not None and bool(request.user_id)
-        if known is None or not self._plain or remembered or now - known.read_at > config.cache_ttl_s:
+        if known is None or not self._plain or remembered or not self._current(known, appended, now):
             return self._build(work, appended, now_us)
         before = appended.last_seq - len(request.messages)
         messages = plain(known, slot.window, before, request.messages, config, now_us, self._means.count)
@@ -166,7 +166,10 @@ class Enrichment:
             messages = context.messages
             if recollected is not None:
                 work.contexts = {agent: told(recollected.lines(agent)).messages for agent in recollected.others}
-            self._record(work, work.run.event("context.built", self._clock.wall_us(), data=_told(context, fresh)))
+            consists = context.summarised, frozenset(piece.inclusion.reason for piece in context.pieces)
+            if known.told != consists or "relevant" in consists[1] or not fresh:
+                known.told = consists
+                self._record(work, work.run.event("context.built", self._clock.wall_us(), data=_told(context, fresh)))
             self._summaries.refresh(work, known, context)
         work.run.context_read = not fresh
         self.counts.hits += fresh
@@ -179,14 +182,19 @@ class Enrichment:
         slot, request = work.slot, work.request
         assert slot is not None, "own_session comes first"
         now, known = self._clock.now(), slot.known
-        if known is not None and now - known.read_at <= self._config.cache_ttl_s:
+        if known is not None and self._current(known, appended, now):
             return known, True
         head: SessionInfo = await self._ask(work, GetSession(request.tenant, request.session_id))
         if known is None:
             oldest_us = appended.window[0].created_us if appended.window else head.created_us
             known = slot.known = Known(now, oldest_us, now_us)
-        known.facts, known.read_at = Facts.of(head.metadata) if head.metadata else NO_FACTS, now
+        known.facts = Facts.of(head.metadata) if head.metadata else NO_FACTS
+        known.read_at, known.version = now, head.version
         return known, False
+
+    def _current(self, known: Known, appended: Appended, now: float) -> bool:
+        """Whether the session's head is still as it was read."""
+        return known.version == appended.version and now - known.read_at <= self._config.cache_ttl_s
 
     async def _past(self, work: Work, known: Known, before: int) -> tuple[Past, bool]:
         """The session's turns up to number `before`, and whether the store was read for them."""

@@ -27,6 +27,8 @@ class Sentence(NamedTuple):
     length: int
     """Stems with repetitions: what the ranking normalises by."""
     question: bool
+    facts: int = 0
+    """How many of the stems stand for kinds of facts ("<date>")."""
 
 
 @lru_cache(maxsize=4096)
@@ -51,4 +53,6 @@ def _split(text: str) -> list[str]:
 def _analyse(text: str) -> Sentence:
     found = stems(text)
     shown = text if len(text) <= MAX_SENTENCE_CHARS else text[:MAX_SENTENCE_CHARS].rsplit(" ", 1)[0] + " ..."
-    return Sentence(shown, frozenset(found), len(found), text.endswith("?") or _QUESTION.match(text) is not None)
+    asks = text.endswith("?") or _QUESTION.match(text) is not None
+    held = frozenset(found)
+    return Sentence(shown, held, len(found), asks, sum(stem[0] == "<" for stem in held))

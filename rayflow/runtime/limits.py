@@ -37,12 +37,16 @@ class Limits:
         self._tenant = config.limits.tenant
         self._user = config.limits.user
         self._own = {tenant.name: tenant.limit for tenant in config.tenants if tenant.limit is not None}
+        self._rates = any(map(_rated, _all(config)))
+        self._budgets = needs_books(config)
 
     def rates(self, tenant: str, user_id: str) -> list[Counted]:
-        return [counted for counted in self._of(tenant, user_id) if _rated(counted.limit)]
+        return [counted for counted in self._of(tenant, user_id) if _rated(counted.limit)] if self._rates else []
 
     def budgets(self, tenant: str, user_id: str) -> list[Counted]:
         """The account of a budget is named after its period, too: with another period it begins anew."""
+        if not self._budgets:
+            return []
         return [
             counted._replace(name=f"{counted.name}:{counted.limit.period}")
             for counted in self._of(tenant, user_id)

@@ -15,6 +15,7 @@ from rayflow.chat import Message
 from rayflow.config.schema import ContextConfig
 from rayflow.policies.context.facts import NO_FACTS, Facts
 from rayflow.policies.context.past import INSTRUCTIONS, Past
+from rayflow.policies.context.pieces import Reason
 from rayflow.policies.context.tokens import Count, estimate, message_tokens, most_tokens
 
 
@@ -34,6 +35,10 @@ class Known:
     """Of those turns."""
     instructed: bool = False
     """Whether one of them is an instruction, which no context leaves out."""
+    version: int = 1
+    """Of the session's head as it was read."""
+    told: tuple[int, frozenset[Reason]] | None = None
+    """Of what the last context that the log tells of consisted: how far its summary reached, and why its pieces."""
 
     def count(self, past: Past) -> None:
         self.counted, self.tokens, self.instructed = past.last, past.tokens, bool(past.instructions)

@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from rayflow.language.sentences import Sentence
@@ -70,15 +71,15 @@ def digest(chunk: Iterable[tuple[int, str, Sequence[Sentence]]]) -> tuple[Said, 
         (seq, role, sentence)
         for seq, role, sentences in chunk
         for sentence in sentences
-        if sum(not stem.startswith("<") for stem in sentence.stems) >= MIN_STEMS
+        if len(sentence.stems) - sentence.facts >= MIN_STEMS
     ]
-    frequency = Counter(stem for _, _, sentence in candidates for stem in sentence.stems)
+    frequency = Counter(chain.from_iterable(sentence.stems for _, _, sentence in candidates))
+    worth = {stem: math.log2(1 + times) for stem, times in frequency.items()}
     best: list[Said] = []
     for seq, role, sentence in candidates:
-        facts = sum(stem.startswith("<") for stem in sentence.stems)
-        weight = sum(math.log2(1 + frequency[stem]) for stem in sentence.stems) / math.sqrt(sentence.length)
-        weight *= (1 + FACT * facts) * (ASKS if sentence.question else 1.0) * (ANSWERS if role == "assistant" else 1.0)
-        weight *= OWN if _OWN.search(sentence.text) else 1.0
+        weight = sum(map(worth.__getitem__, sentence.stems)) / math.sqrt(sentence.length)
+        weight *= (1 + FACT * sentence.facts) * (ANSWERS if role == "assistant" else 1.0)
+        weight *= (ASKS if sentence.question else 1.0) * (OWN if _OWN.search(sentence.text) else 1.0)
         best.append(Said(weight, seq, role, sentence.text))
     best.sort(key=_best_first)
     return tuple(best[:KEPT])
