@@ -203,7 +203,8 @@ class Enrichment:
         reach = max(self._config.search_turns, self._config.window)
         past = known.past
         if past is None or past.last > before or past.last - past.since > 2 * reach + CHUNK:
-            past = known.past = Past(max(before - reach, 0) // CHUNK * CHUNK + 1, self._means.count)
+            since = max(before - reach, 0) // CHUNK * CHUNK + 1
+            past = known.past = Past(since, self._means.count, searched=self._config.retrieval > 0)
         missing = before - past.last
         if past.entries and missing <= len(slot.window):
             recent = [*slot.window][len(slot.window) - missing :]

@@ -6,9 +6,11 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from rayflow.language.words import stems
+from rayflow.language.words import STOP, kinds, plain, stem, words
 
 MAX_SENTENCE_CHARS = 400
+OWN = frozenset(("i", "my", "mine", "me", "we", "our", "us"))
+"""Words with which somebody speaks of himself, also with an ending ("I'm")."""
 
 _BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _BULLET = re.compile(r"^\s*(?:[-*+>•]|#+|\d{1,3}[.)])\s+")
@@ -27,8 +29,10 @@ class Sentence(NamedTuple):
     length: int
     """Stems with repetitions: what the ranking normalises by."""
     question: bool
-    facts: int = 0
+    facts: int
     """How many of the stems stand for kinds of facts ("<date>")."""
+    own: bool
+    """Whether it is about who says it."""
 
 
 @lru_cache(maxsize=4096)
@@ -51,8 +55,10 @@ def _split(text: str) -> list[str]:
 
 
 def _analyse(text: str) -> Sentence:
-    found = stems(text)
-    shown = text if len(text) <= MAX_SENTENCE_CHARS else text[:MAX_SENTENCE_CHARS].rsplit(" ", 1)[0] + " ..."
+    said = [(word, plain(word)) for word in words(text)]
+    found = [stem(word) for word, low in said if low not in STOP]
+    facts = kinds(text, [low for _, low in said])
+    own = any(low in OWN or low.partition("'")[0] in OWN for _, low in said)
     asks = text.endswith("?") or _QUESTION.match(text) is not None
-    held = frozenset(found)
-    return Sentence(shown, held, len(found), asks, sum(stem[0] == "<" for stem in held))
+    shown = text if len(text) <= MAX_SENTENCE_CHARS else text[:MAX_SENTENCE_CHARS].rsplit(" ", 1)[0] + " ..."
+    return Sentence(shown, frozenset(found).union(facts), len(found) + len(facts), asks, len(facts), own)

@@ -8,7 +8,9 @@ a date.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
@@ -25,25 +27,55 @@ well yes hi hello hey dear kindly currently e long much many take takes
 """
 STOP = frozenset(_STOP_WORDS.split())
 
-KINDS: dict[str, re.Pattern[str]] = {
-    "<email>": re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w"),
-    "<date>": re.compile(
-        r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?\s+\d|\b\d{1,2}(?:st|nd|rd|th)\b"
-        r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|\b\d{4}-\d\d-\d\d\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b"
-        r"|\b(?:1[89]|20)\d\d\b|\b(?:today|tomorrow|yesterday|tonight|next week|next month|next year)\b"
-        r"|\b\d{1,2}\.?\s+(?:january|february|march|april|may|june|july|august|september|october|november|december)\b",
-        re.I,
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_RELATIVE = ("today", "tomorrow", "yesterday", "tonight", "next")
+_NUMBERS = (
+    "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "twenty", "thirty",
+    "forty", "fifty", "hundred", "dozen",
+)  # fmt: skip
+
+_DIGIT = re.compile(r"\d")
+_CAPITAL = re.compile(r"\s[A-ZÀ-Þ]")
+_AT = re.compile("@")
+
+
+class _Kind(NamedTuple):
+    """How facts of a kind look. A text that has neither the `mark` nor one of the `words` holds none, which is much
+    cheaper to see."""
+
+    form: re.Pattern[str]
+    mark: re.Pattern[str]
+    words: frozenset[str] = frozenset()
+
+
+KINDS = {
+    "<email>": _Kind(re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w"), _AT),
+    "<date>": _Kind(
+        re.compile(
+            r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?\s+\d|\b\d{1,2}(?:st|nd|rd|th)\b"
+            rf"|\b(?:{'|'.join(_DAYS)})\b|\b\d{{4}}-\d\d-\d\d\b|\b\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}\b"
+            r"|\b(?:1[89]|20)\d\d\b|\b(?:today|tomorrow|yesterday|tonight|next week|next month|next year)\b"
+            rf"|\b\d{{1,2}}\.?\s+(?:{_MONTHS})\b",
+            re.I,
+        ),
+        _DIGIT,
+        frozenset(_DAYS + _RELATIVE),
     ),
-    "<time>": re.compile(
-        r"\b\d{1,2}:\d\d\b|\b\d{1,2}\s?(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\b(?:noon|midnight|o'clock)\b", re.I
+    "<time>": _Kind(
+        re.compile(r"\b\d{1,2}:\d\d\b|\b\d{1,2}\s?(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\b(?:noon|midnight|o'clock)\b", re.I),
+        _DIGIT,
+        frozenset(("noon", "midnight", "o'clock")),
     ),
-    "<money>": re.compile(r"[$€£¥]\s?\d|\b\d[\d.,]{0,20}\s?(?:dollars?|euros?|pounds?|usd|eur|gbp|cents?)\b", re.I),
-    "<number>": re.compile(
-        r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|dozen)\b",
-        re.I,
+    "<money>": _Kind(
+        re.compile(r"[$€£¥]\s?\d|\b\d[\d.,]{0,20}\s?(?:dollars?|euros?|pounds?|usd|eur|gbp|cents?)\b", re.I), _DIGIT
     ),
-    "<place>": re.compile(r"\b(?:in|at|from|to|near|visit|visited|around|address is|city is)\s+(?:the\s+)?[A-ZÀ-Þ]\w"),
-    "<name>": re.compile(r"(?i:\bname(?:'s| is)|\bcall me|\bi am|\bi['’]m|\bthis is)\s+[A-ZÀ-Þ]\w"),
+    "<number>": _Kind(re.compile(rf"\d|\b(?:{'|'.join(_NUMBERS)})\b", re.I), _DIGIT, frozenset(_NUMBERS)),
+    "<place>": _Kind(
+        re.compile(r"\b(?:in|at|from|to|near|visit|visited|around|address is|city is)\s+(?:the\s+)?[A-ZÀ-Þ]\w"),
+        _CAPITAL,
+    ),
+    "<name>": _Kind(re.compile(r"(?i:\bname(?:'s| is)|\bcall me|\bi am|\bi['’]m|\bthis is)\s+[A-ZÀ-Þ]\w"), _CAPITAL),
 }
 
 _ASKED_BY: dict[str, tuple[str, ...]] = {
@@ -106,14 +138,30 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def plain(word: str) -> str:
+    """In lower case, with a straight apostrophe: as it stands in lists of words."""
+    return word.lower().replace("’", "'")
+
+
 def content_words(text: str) -> list[str]:
     """Words that carry meaning, in order, as written."""
-    return [word for word in words(text) if word.lower().replace("’", "'") not in STOP]
+    return [word for word in words(text) if plain(word) not in STOP]
+
+
+def kinds(text: str, said: Sequence[str]) -> list[str]:
+    """The kinds of facts that a text holds whose plain words are `said`."""
+    heads = {word.partition("'")[0] for word in said}.union(said)  # of "Monday's", too
+    marks = {mark: mark.search(text) is not None for mark in (_DIGIT, _CAPITAL, _AT)}
+    return [
+        name
+        for name, kind in KINDS.items()
+        if (marks[kind.mark] or not kind.words.isdisjoint(heads)) and kind.form.search(text)
+    ]
 
 
 def stems(text: str) -> list[str]:
     """Stems of the content words, and the kinds of facts the text holds."""
-    return [stem(word) for word in content_words(text)] + [kind for kind, form in KINDS.items() if form.search(text)]
+    return [stem(word) for word in content_words(text)] + kinds(text, [plain(word) for word in words(text)])
 
 
 def alternatives(word: str) -> frozenset[str]:
@@ -134,5 +182,5 @@ _KIND_STEMS = {kind: frozenset(stem(word) for word in names) for kind, names in 
 
 @lru_cache(maxsize=65536)
 def _alternatives(stemmed: str) -> frozenset[str]:
-    kinds = (kind for kind, named in _KIND_STEMS.items() if stemmed in named)
-    return frozenset({stemmed}.union(kinds, *(group for group in _SAME_STEMS if stemmed in group)))
+    facts = (kind for kind, named in _KIND_STEMS.items() if stemmed in named)
+    return frozenset({stemmed}.union(facts, *(group for group in _SAME_STEMS if stemmed in group)))

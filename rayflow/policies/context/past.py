@@ -37,15 +37,17 @@ class Entry(NamedTuple):
 
 class Past:
     """The turns of a session from `since` on, which is the beginning of a chunk. `learn` takes them in; what they say
-    costs ten times as much to see, so `search` and `summary` have only what was analysed until then."""
+    costs ten times as much to see, so `search` and `summary` have only what was analysed until then. `searched`: False
+    where nothing will be."""
 
-    def __init__(self, since: int = 1, count: Count = estimate) -> None:
+    def __init__(self, since: int = 1, count: Count = estimate, *, searched: bool = True) -> None:
         assert since % CHUNK == 1, "the past begins with a chunk"
         self.since = since
         self.entries: list[Entry] = []
         self.instructions: list[Entry] = []
         """Those of the entries that are a system's, not the user's or the assistant's."""
         self._count = count
+        self._searched = searched
         self._index = Index()
         self._digests: dict[int, tuple[Said, ...]] = {}
         self._chunk: list[tuple[int, str, tuple[Sentence, ...]]] = []
@@ -95,7 +97,8 @@ class Past:
                 for text in _steps(message.text[:MAX_CHARS]):
                     parts += sentences(text)
                     yield
-                self._index.add(seq, message.role, parts)
+                if self._searched:
+                    self._index.add(seq, message.role, parts)
             self._chunk.append((seq, message.role, parts))
             if seq % CHUNK == 0:
                 self._digests[seq // CHUNK] = digest(self._chunk)

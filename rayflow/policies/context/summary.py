@@ -10,7 +10,6 @@ Source of the measure: H. P. Luhn, "The Automatic Creation of Literature Abstrac
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -34,9 +33,6 @@ ROOM = 12
 """With fewer tokens left no further sentences are looked for."""
 OWN = 1.5
 """Weight of what somebody says of himself: "my", "we"."""
-
-
-_OWN = re.compile(r"\b(?:i|i['’]\w{1,2}|my|mine|me|we|our|us)\b", re.I)
 
 
 class Said(NamedTuple):
@@ -79,7 +75,7 @@ def digest(chunk: Iterable[tuple[int, str, Sequence[Sentence]]]) -> tuple[Said, 
     for seq, role, sentence in candidates:
         weight = sum(map(worth.__getitem__, sentence.stems)) / math.sqrt(sentence.length)
         weight *= (1 + FACT * sentence.facts) * (ANSWERS if role == "assistant" else 1.0)
-        weight *= (ASKS if sentence.question else 1.0) * (OWN if _OWN.search(sentence.text) else 1.0)
+        weight *= (ASKS if sentence.question else 1.0) * (OWN if sentence.own else 1.0)
         best.append(Said(weight, seq, role, sentence.text))
     best.sort(key=_best_first)
     return tuple(best[:KEPT])
