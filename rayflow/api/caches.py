@@ -33,19 +33,17 @@ class CacheRoutes:
 
 
 def add_cache_routes(api: DocumentedApi, caches: CacheRoutes) -> None:
-    api.add_api_route(
+    api.route(
+        "GET",
         "/v1/caches",
         caches.counts,
-        summary="Hits, misses, stores and evictions of all caches",
-        responses=answers(200, "By cache and level.", CacheReport, openai=True),
-        response_class=Response,
+        "Hits, misses, stores and evictions of all caches",
+        answers(200, "By cache and level.", CacheReport, openai=True),
     )
-    api.add_api_route(
+    api.route(
+        "DELETE",
         "/v1/caches/results",
         caches.forget,
-        methods=["DELETE"],
-        status_code=204,
-        summary="Have kept answers forgotten: all, or those of `agent`",
-        responses=no_content("No run that begins now gets an earlier answer."),
-        response_class=Response,
+        "Have kept answers forgotten: all, or those of `agent`",
+        no_content("No run that begins now gets an earlier answer."),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -79,83 +78,66 @@ def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIA
     return Edge(api, {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}, keys, metrics)
 
 
-def _add_openai_routes(api: FastAPI, completions: ChatCompletions, system: System) -> None:
-    api.add_api_route(
+def _add_openai_routes(api: DocumentedApi, completions: ChatCompletions, system: System) -> None:
+    api.route(
+        "POST",
         COMPLETIONS,
         completions.create,
-        methods=["POST"],
-        summary="Answer a conversation, as JSON or as a stream of chunks",
-        openapi_extra=request_body(ChatCompletionRequest),
-        responses=answers(200, "The answer.", ChatCompletion, openai=True, stream=True),
-        response_class=Response,
+        "Answer a conversation, as JSON or as a stream of chunks",
+        answers(200, "The answer.", ChatCompletion, openai=True, stream=True),
+        request_body(ChatCompletionRequest),
     )
-    api.add_api_route(
+    api.route(
+        "GET",
         "/v1/models",
         system.models,
-        summary="The workflow and its agents as models",
-        responses=answers(200, "All models.", ModelList, openai=True),
-        response_class=Response,
+        "The workflow and its agents as models",
+        answers(200, "All models.", ModelList, openai=True),
     )
-    api.add_api_route(
-        "/v1/models/{model_id}",
-        system.model,
-        summary="One model",
-        responses=answers(200, "The model.", Model, openai=True),
-        response_class=Response,
-    )
+    api.route("GET", "/v1/models/{model_id}", system.model, "One model", answers(200, "The model.", Model, openai=True))
 
 
-def _add_chat_route(api: FastAPI, chat: Chat) -> None:
-    api.add_api_route(
+def _add_chat_route(api: DocumentedApi, chat: Chat) -> None:
+    api.route(
+        "POST",
         CHAT,
         chat.send,
-        methods=["POST"],
-        summary="Answer one message, as JSON or as a stream of events",
-        openapi_extra=request_body(ChatRequest),
-        responses=answers(200, "The answer.", ChatAnswer, stream=True),
-        response_class=Response,
+        "Answer one message, as JSON or as a stream of events",
+        answers(200, "The answer.", ChatAnswer, stream=True),
+        request_body(ChatRequest),
     )
 
 
-def _add_run_routes(api: FastAPI, runs: RunRoutes) -> None:
-    api.add_api_route(
+def _add_run_routes(api: DocumentedApi, runs: RunRoutes) -> None:
+    api.route(
+        "POST",
         "/runs/{run_id}/cancel",
         runs.cancel,
-        methods=["POST"],
-        summary="Stop a run; what was shown of its answer stays in its session",
-        responses=answers(200, "It has ended.", RunStatus),
-        response_class=Response,
+        "Stop a run; what was shown of its answer stays in its session",
+        answers(200, "It has ended.", RunStatus),
     )
-    api.add_api_route(
+    api.route(
+        "GET",
         "/runs/{run_id}/events",
         runs.events,
-        summary="The events of a streamed run, from the first one or after Last-Event-ID",
-        responses=events("As POST /chat streams them."),
-        response_class=Response,
+        "The events of a streamed run, from the first one or after Last-Event-ID",
+        events("As POST /chat streams them."),
     )
 
 
 def _add_system_routes(api: DocumentedApi, system: System) -> None:
-    api.add_api_route(
-        "/healthz",
-        system.healthz,
-        summary="Whether this process is alive; needs no key",
-        responses=answers(200, "Alive.", State),
-        response_class=Response,
+    api.route(
+        "GET", "/healthz", system.healthz, "Whether this process is alive; needs no key", answers(200, "Alive.", State)
     )
-    api.add_api_route(
-        "/readyz",
-        system.readyz,
-        summary="Whether runs can be taken now; needs no key",
-        responses=answers(200, "Ready.", State),
-        response_class=Response,
+    api.route(
+        "GET", "/readyz", system.readyz, "Whether runs can be taken now; needs no key", answers(200, "Ready.", State)
     )
-    api.add_api_route(
+    api.route(
+        "GET",
         "/metrics",
         system.expose,
-        summary="Counters of this process for Prometheus",
-        responses={200: {"description": "Text exposition format.", "content": {"text/plain": {}}}},
-        response_class=Response,
+        "Counters of this process for Prometheus",
+        {200: {"description": "Text exposition format.", "content": {"text/plain": {}}}},
     )
 
     async def docs() -> Response:

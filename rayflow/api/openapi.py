@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from starlette.responses import Response
 
 from rayflow.api.cache_shapes import CacheReport
 from rayflow.api.catalogue import Model, ModelList
@@ -16,6 +18,8 @@ from rayflow.api.completion_request import ChatCompletionRequest
 from rayflow.api.run_routes import RunStatus
 from rayflow.api.session_shapes import (
     ForkRequest,
+    Lock,
+    LockRequest,
     Session,
     SessionChange,
     SessionHistory,
@@ -75,7 +79,7 @@ class Problem(msgspec.Struct, frozen=True):
 SHOWN = (
     CacheReport,
     ChatCompletionRequest, ChatCompletion, ChatRequest, ChatAnswer, SessionRequest, SessionChange, ForkRequest,
-    Session, SessionPage, SessionHistory,
+    Session, SessionPage, SessionHistory, Lock, LockRequest,
     SessionState, StatePatch, StateHistory, StateCheckpoint, StateCheckpoints, CheckpointRequest, RestoreRequest,
     Consolidation, Erasure, FoundMemories, MemoryPage, MemoryRequest, MemorySearch, Preferences, RememberedThing,
     Removed,
@@ -92,6 +96,27 @@ class DocumentedApi(FastAPI):
     """FastAPI with our structs as schemas. `keyed`: whether requests need a key."""
 
     keyed = False
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[..., Awaitable[Response]],
+        summary: str,
+        responses: Responses,
+        body: Schema | None = None,
+    ) -> None:
+        """Add a handler that reads its request and writes its answer itself. `responses`: the usual one first."""
+        self.add_api_route(
+            path,
+            handler,
+            methods=[method],
+            status_code=int(next(iter(responses))),
+            summary=summary,
+            openapi_extra=body,
+            responses=responses,
+            response_class=Response,
+        )
 
     def openapi(self) -> Schema:
         if self.openapi_schema is None:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayflow.cli.options import Format, Output
+
 if TYPE_CHECKING:
     from rayflow.messages import CacheCounts
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
 
 State = Annotated[Path, typer.Option(help="State folder of the system.")]
 
@@ -27,10 +22,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(cache, name="cache")
 
 
-def stats(
-    state: State = Path(".rayflow"),
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
-) -> None:
+def stats(state: State = Path(".rayflow"), output: Output = Format.TABLE) -> None:
     """Print hits, misses, stores and evictions of all caches of the running system, since its actors started."""
     import asyncio
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayflow.cli.options import Format, Output, Session, SessionTenant, State, Workflow
+
 if TYPE_CHECKING:
     from rayflow.app.context_view import View
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,18 +20,13 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")],
+    session: Session,
     message: Annotated[str, typer.Option(metavar="TEXT", help="What the user would send next.")] = "",
     agent: Annotated[str, typer.Option(metavar="NAME", help="Show this agent's instructions, too.")] = "",
-    tenant: Annotated[str, typer.Option(help="Tenant whose session it is.", show_default=False)] = "",
-    workflow: Annotated[
-        Path | None,
-        typer.Option(help="Workflow file, where no system is running.", show_default="rayflow.yaml"),
-    ] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="State folder of the system.", show_default="storage.state")
-    ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    tenant: SessionTenant = "",
+    workflow: Workflow = None,
+    state: State = None,
+    output: Output = Format.TABLE,
 ) -> None:
     """Print exactly what a model would get for the next message of a session, and why each part is there.
 

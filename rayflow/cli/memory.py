@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayflow.cli.kept import ask
+from rayflow.cli.listing import columns, first, harmless
+from rayflow.cli.options import Format, Output, State, User, UserTenant, Workflow
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rayflow.messages import Consolidated, Found, Memory
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
+    from rayflow.messages import Memory
 
 
 class Kind(StrEnum):
@@ -27,15 +25,7 @@ class Kind(StrEnum):
     SEMANTIC = "semantic"
 
 
-User = Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")]
-Tenant = Annotated[str, typer.Option(help="Tenant whose user it is.", show_default=False)]
 Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Only of this kind; repeatable.", show_default=False)]
-Workflow = Annotated[
-    Path | None,
-    typer.Option(help="Workflow file, where no system is running.", show_default="rayflow.yaml"),
-]
-State = Annotated[Path | None, typer.Option(help="State folder of the system.", show_default="storage.state")]
-Output = Annotated[Format, typer.Option("--format", help="How to print it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,31 +42,18 @@ def show_list(
     user: User,
     kind: Kinds = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Print so many at most.")] = 1000,
-    tenant: Tenant = "",
+    tenant: UserTenant = "",
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List what is remembered of a user."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.messages import Filter
 
     wanted = Filter(kinds=[each.value for each in kind or []])
-
-    async def look() -> list[Memory]:
-        found: list[Memory] = []
-        async with open_sessions(workflow, state) as client:
-            async for memory in client.users.every_memory(tenant, user, wanted):
-                if len(found) > limit:
-                    break
-                found.append(memory)
-        return found
-
-    found = asyncio.run(look())
-    typer.echo(_listed(found[:limit], output), nl=False)
-    if len(found) > limit:
+    found, more = ask(workflow, state, lambda client: first(limit, client.users.every_memory(tenant, user, wanted)))
+    typer.echo(_listed(found, output), nl=False)
+    if more:
         typer.echo(f"note: there are more than {limit}: see --limit", err=True)
 
 
@@ -87,24 +64,16 @@ def search(
         int | None, typer.Option(min=1, max=100, metavar="N", help="So many at most.", show_default="memory.top_k")
     ] = None,
     kind: Kinds = None,
-    tenant: Tenant = "",
+    tenant: UserTenant = "",
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Print the memories that have most to do with a text, the best first."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.messages import Filter
 
     wanted = Filter(kinds=[each.value for each in kind or []])
-
-    async def look() -> list[Found]:
-        async with open_sessions(workflow, state) as client:
-            return await client.users.search(tenant, user, query, top_k, wanted)
-
-    found = asyncio.run(look())
+    found = ask(workflow, state, lambda client: client.users.search(tenant, user, query, top_k, wanted))
     typer.echo(_listed([each.memory for each in found], output, [each.score for each in found]), nl=False)
 
 
@@ -116,24 +85,21 @@ def add(
         float | None, typer.Option(min=0, max=1, help="How important it is.", show_default="0.8, or more by the rules")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag; repeatable.", show_default="its words")] = None,
-    tenant: Tenant = "",
+    tenant: UserTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
     """Remember something of a user, and print its id. A newer fact about the same takes the place of the older."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.errors import ValidationError
 
     if not text.strip():
         raise ValidationError("the text is blank", param="TEXT")
-
-    async def remember() -> Memory | None:
-        async with open_sessions(workflow, state, make=True) as client:
-            return await client.users.remember(tenant, user, text, kind.value, importance, tag or [])
-
-    memory = asyncio.run(remember())
+    memory = ask(
+        workflow,
+        state,
+        lambda client: client.users.remember(tenant, user, text, kind.value, importance, tag or []),
+        make=True,
+    )
     if memory is None:
         typer.echo("note: this is remembered already, or something newer about the same is", err=True)
     else:
@@ -144,40 +110,25 @@ def forget(
     user: User,
     memories: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as list prints them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Forget everything instead.")] = False,
-    tenant: Tenant = "",
+    tenant: UserTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
     """Forget single memories of a user, or all of them."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.errors import NotFound
 
     if bool(memories) == everything:
         raise typer.BadParameter("give ids, or --all", param_hint="[ID]...")
-
-    async def remove() -> int:
-        async with open_sessions(workflow, state) as client:
-            return await client.users.forget(tenant, user, None if everything else memories)
-
-    forgotten = asyncio.run(remove())
+    these = None if everything else memories
+    forgotten = ask(workflow, state, lambda client: client.users.forget(tenant, user, these))
     if memories and not forgotten:
         raise NotFound(f"user {user} has none of these memories", kind="memory")
     typer.echo(f"forgot {forgotten} memories of user {user}", err=True)
 
 
-def consolidate(user: User, tenant: Tenant = "", workflow: Workflow = None, state: State = None) -> None:
+def consolidate(user: User, tenant: UserTenant = "", workflow: Workflow = None, state: State = None) -> None:
     """Promote, forget and join the memories of a user now, rather than when there is time."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
-
-    async def work() -> Consolidated:
-        async with open_sessions(workflow, state) as client:
-            return await client.users.consolidate(tenant, user)
-
-    done = asyncio.run(work())
+    done = ask(workflow, state, lambda client: client.users.consolidate(tenant, user))
     typer.echo(
         f"promoted {done.promoted}, forgot {done.forgotten}, found {done.facts} facts and {done.skills} skills",
         err=True,
@@ -197,13 +148,5 @@ def _listed(memories: Sequence[Memory], output: Format, scores: Sequence[float] 
     rows = [("id", "score" if scores else "importance", "kind", "text")]
     for place, memory in enumerate(memories):
         number = scores[place] if scores else memory.importance
-        rows.append((memory.id, f"{number:.2f}", memory.kind, _harmless(memory.text)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
-    )
-
-
-def _harmless(text: str) -> str:
-    """What people and models write must not command the terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+        rows.append((memory.id, f"{number:.2f}", memory.kind, harmless(memory.text)))
+    return columns(rows)

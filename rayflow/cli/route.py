@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from rayflow.cli.options import Format, Output
 
 if TYPE_CHECKING:
     from rayflow.app.route_check import Evaluation, Explanation
 
 MAX_MISTAKES = 3
 """Agents that a line of the confusion table names."""
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
 
 
 Workflow = Annotated[
@@ -28,7 +24,6 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as routing.strategy=semantic; repeatable."),
 ]
-Output = Annotated[Format, typer.Option("--format", help="How to print it.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayflow.cli.kept import ask, confirm_erasure
+from rayflow.cli.listing import columns, first, harmless
+from rayflow.cli.options import Format, Output, Session, SessionTenant, State, User, UserTenant, Workflow, Yes
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
     from typing import IO
 
+    from rayflow.app.client import SystemClient
+    from rayflow.app.session_archive import Imported
     from rayflow.messages import History, SessionInfo
 
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
-Tenant = Annotated[str, typer.Option(help="Tenant whose session it is.", show_default=False)]
 AnyTenant = Annotated[str | None, typer.Option("--tenant", help="Only those of this tenant.", show_default=False)]
-User = Annotated[str, typer.Option("--user", help="Only those of this user.", show_default=False)]
-Workflow = Annotated[
-    Path | None,
-    typer.Option(help="Workflow file, where no system is running.", show_default="rayflow.yaml"),
-]
-State = Annotated[Path | None, typer.Option(help="State folder of the system.", show_default="storage.state")]
-Output = Annotated[Format, typer.Option("--format", help="How to print it.")]
+AnyUser = Annotated[str, typer.Option("--user", help="Only those of this user.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -45,74 +36,53 @@ def register(app: typer.Typer) -> None:
 
 def show_list(
     tenant: AnyTenant = None,
-    user: User = "",
+    user: AnyUser = "",
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Print so many at most.")] = 100,
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List sessions by tenant, the newest first."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.app.session_moves import everything
 
-    async def look() -> list[SessionInfo]:
-        found: list[SessionInfo] = []
-        async with open_sessions(workflow, state) as client:
-            async for info in everything(client.shards, tenant, user):
-                if len(found) > limit:
-                    break
-                found.append(info)
-        return found
-
-    found = asyncio.run(look())
-    typer.echo(_listed(found[:limit], output), nl=False)
-    if len(found) > limit:
+    found, more = ask(workflow, state, lambda client: first(limit, everything(client.shards, tenant, user)))
+    typer.echo(_listed(found, output), nl=False)
+    if more:
         typer.echo(f"note: there are more than {limit}: see --limit", err=True)
 
 
 def show(
     session: Session,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     last: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Print so many of the last turns.")] = 100,
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Print a session and its turns."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.messages import GetHistory
 
-    async def look() -> History:
-        async with open_sessions(workflow, state) as client:
-            return await client.session(GetHistory(tenant, session, limit=last, tail=True))
-
-    typer.echo(_shown(asyncio.run(look()), output), nl=False)
+    page = ask(workflow, state, lambda client: client.session(GetHistory(tenant, session, limit=last, tail=True)))
+    typer.echo(_shown(page, output), nl=False)
 
 
 def export(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; stdout where absent.")] = None,
     tenant: AnyTenant = None,
-    user: User = "",
+    user: AnyUser = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
     """Write sessions with all their turns and records as JSON lines, readable also where the store is encrypted."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.app.session_archive import exported
     from rayflow.app.session_moves import everything
 
-    async def write(out: IO[bytes]) -> None:
-        async with open_sessions(workflow, state) as client:
-            await _write(out, exported(client.shards, everything(client.shards, tenant, user)))
-
     with _output(file) as out:
-        asyncio.run(write(out))
+        ask(
+            workflow,
+            state,
+            lambda client: _write(out, exported(client.shards, everything(client.shards, tenant, user))),
+        )
 
 
 def import_(
@@ -126,22 +96,19 @@ def import_(
 
     Exits with 5 where some could not be imported; they are named on stderr.
     """
-    import asyncio
     import sys
 
-    from rayflow.app.session_access import open_sessions
-    from rayflow.app.session_archive import Imported, imported
+    from rayflow.app.session_archive import imported
     from rayflow.errors import Exit
 
-    async def read(lines: Iterable[bytes]) -> Imported:
-        async with open_sessions(workflow, state, make=True) as client:
-            return await imported(client.shards, lines)
+    def read(lines: Iterable[bytes]) -> Imported:
+        return ask(workflow, state, lambda client: imported(client.shards, lines), make=True)
 
     if str(file) == "-":
-        done = asyncio.run(read(sys.stdin.buffer))
+        done = read(sys.stdin.buffer)
     else:
         with _input(file) as lines:
-            done = asyncio.run(read(lines))
+            done = read(lines)
     typer.echo(f"imported {done.sessions} sessions and {done.turns} turns", err=True)
     for name in done.short:
         typer.echo(f"warning: the file has not all turns of session {name}: it was cut", err=True)
@@ -151,65 +118,41 @@ def import_(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def delete(session: Session, tenant: Tenant = "", workflow: Workflow = None, state: State = None) -> None:
+def delete(session: Session, tenant: SessionTenant = "", workflow: Workflow = None, state: State = None) -> None:
     """Delete a session and all its turns."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.messages import DeleteSession
 
-    async def remove() -> None:
-        async with open_sessions(workflow, state) as client:
-            await client.session(DeleteSession(tenant, session))
-
-    asyncio.run(remove())
+    ask(workflow, state, lambda client: client.session(DeleteSession(tenant, session)))
 
 
 def fork(
     session: Session,
     at: Annotated[int, typer.Option(min=-1, help="The last turn to share; -1: all.")] = -1,
     branch: Annotated[str, typer.Option(help="A name for the branch.", show_default=False)] = "",
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
     """Begin another session with the turns of this one, and print its id."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.app.working_state import inherit_state
     from rayflow.messages import ForkSession
 
-    async def begin() -> SessionInfo:
-        async with open_sessions(workflow, state) as client:
-            child = client.shards.sibling(session)
-            info = await client.session(ForkSession(tenant, session, child, at, branch))
-            await inherit_state(client, info)
-            return info
+    async def begin(client: SystemClient) -> str:
+        child = client.shards.sibling(session)
+        info = await client.session(ForkSession(tenant, session, child, at, branch))
+        await inherit_state(client, info)
+        return info.session_id
 
-    typer.echo(asyncio.run(begin()).session_id)
+    typer.echo(ask(workflow, state, begin))
 
 
 def erase(
-    user: Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")],
-    tenant: Annotated[str, typer.Option(help="Tenant whose user it is.", show_default=False)] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    workflow: Workflow = None,
-    state: State = None,
+    user: User, tenant: UserTenant = "", yes: Yes = False, workflow: Workflow = None, state: State = None
 ) -> None:
     """Delete everything of a user: all sessions, with all their turns."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
-
-    async def remove() -> int:
-        async with open_sessions(workflow, state) as client:
-            return await client.shards.erase(tenant, user)
-
-    whose = f"user {user} of {tenant}" if tenant else f"user {user}"
-    if not yes:
-        typer.confirm(f"Delete all sessions of {whose} for good?", abort=True, err=True)
-    typer.echo(f"deleted {asyncio.run(remove())} sessions of {whose}", err=True)
+    whose = confirm_erasure("all sessions", user, tenant, yes)
+    deleted = ask(workflow, state, lambda client: client.shards.erase(tenant, user))
+    typer.echo(f"deleted {deleted} sessions of {whose}", err=True)
 
 
 def migrate(
@@ -243,23 +186,19 @@ def rekey(workflow: Workflow = None, state: State = None) -> None:
 
     A running system goes on meanwhile. When this is done, earlier keys can be taken out of the configuration.
     """
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.errors import ConfigurationError
 
-    async def change() -> tuple[int, int]:
+    async def change(client: SystemClient) -> tuple[int, int]:
+        if client.config.session.encryption is None:
+            raise ConfigurationError("session.encryption is not configured", key="session.encryption")
         sessions, owners = 0, 0
-        async with open_sessions(workflow, state) as client:
-            if client.config.session.encryption is None:
-                raise ConfigurationError("session.encryption is not configured", key="session.encryption")
+        done = await client.shards.rekey()
+        while done.sessions or done.owners:
+            sessions, owners = sessions + done.sessions, owners + done.owners
             done = await client.shards.rekey()
-            while done.sessions or done.owners:
-                sessions, owners = sessions + done.sessions, owners + done.owners
-                done = await client.shards.rekey()
         return sessions, owners
 
-    sessions, owners = asyncio.run(change())
+    sessions, owners = ask(workflow, state, change)
     of_records = f", and the records of {owners} owners" if owners else ""
     typer.echo(f"rekeyed {sessions} sessions{of_records}", err=True)
 
@@ -317,12 +256,9 @@ def _listed(found: list[SessionInfo], output: Format) -> str:
     for info in found:
         shape = session_of(info)
         rows.append(
-            (info.session_id, info.tenant, info.user_id, str(info.turns), shape.updated_at, _harmless(info.title))
+            (info.session_id, info.tenant, info.user_id, str(info.turns), shape.updated_at, harmless(info.title))
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows
-    )
+    return columns(rows)
 
 
 def _dict(value: object) -> dict[str, object]:
@@ -345,9 +281,4 @@ def _shown(page: History, output: Format) -> str:
         who = turn.agent or turn.message.role
         lines += ["", f"{turn.seq} {who}{' (cut)' if turn.partial else ''}", turn.message.text]
         lines += [f"calls {call.function.name} {call.function.arguments}" for call in turn.message.tool_calls or ()]
-    return "".join(_harmless(line, "\n\t") + "\n" for line in lines)
-
-
-def _harmless(text: str, keep: str = "") -> str:
-    """What people and models write must not command the terminal."""
-    return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return "".join(harmless(line, "\n\t") + "\n" for line in lines)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayflow.cli.options import Format
+
 if TYPE_CHECKING:
     from rayflow.simulation.arrivals import Arrival
     from rayflow.simulation.measures import Result
     from rayflow.simulation.scenario import Scenario
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
 
 
 def register(app: typer.Typer) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from rayflow.cli.kept import ask
+from rayflow.cli.options import Format, Output, Session, SessionTenant, State, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -15,23 +17,7 @@ if TYPE_CHECKING:
     from rayflow.config.schema import StateConfig
     from rayflow.policies.state import Change, Delta, StateView
 
-
 T = TypeVar("T")
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
-Session = Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session.")]
-Tenant = Annotated[str, typer.Option(help="Tenant whose session it is.", show_default=False)]
-Workflow = Annotated[
-    Path | None,
-    typer.Option(help="Workflow file, where no system is running.", show_default="rayflow.yaml"),
-]
-State = Annotated[Path | None, typer.Option(help="State folder of the system.", show_default="storage.state")]
-Output = Annotated[Format, typer.Option("--format", help="How to print it.")]
 Expected = Annotated[
     int | None,
     typer.Option("--if-version", metavar="N", help="Only if this is the present version.", show_default=False),
@@ -53,7 +39,7 @@ def show(
     version: Annotated[
         int | None, typer.Option(metavar="N", help="An earlier version.", show_default="the present one")
     ] = None,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
@@ -98,7 +84,7 @@ def set_(
         ),
     ] = None,
     if_version: Expected = None,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
@@ -116,7 +102,7 @@ def set_(
 def history(
     session: Session,
     last: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Print so many of the last versions.")] = 20,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
@@ -139,7 +125,7 @@ def diff(
     after: Annotated[
         int | None, typer.Argument(min=0, metavar="[VERSION]", help="to this one.", show_default="the present one")
     ] = None,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
     output: Output = Format.TABLE,
@@ -159,7 +145,7 @@ def checkpoint(
         int | None, typer.Option(metavar="N", help="An earlier version.", show_default="the present one")
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete this checkpoint instead.")] = False,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
@@ -181,7 +167,7 @@ def restore(
         int | None, typer.Option(metavar="N", help="or a version to go back to.", show_default=False)
     ] = None,
     if_version: Expected = None,
-    tenant: Tenant = "",
+    tenant: SessionTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
@@ -195,18 +181,11 @@ def _asked(
     tenant: str,
     workflow: Path | None,
     state: Path | None,
-    ask: Callable[[WorkingState], Awaitable[T]],
+    question: Callable[[WorkingState], Awaitable[T]],
 ) -> T:
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
     from rayflow.app.working_state import WorkingState
 
-    async def work() -> T:
-        async with open_sessions(workflow, state) as client:
-            return await ask(WorkingState(client, tenant, session, "rayflow state"))
-
-    return asyncio.run(work())
+    return ask(workflow, state, lambda client: question(WorkingState(client, tenant, session, "rayflow state")))
 
 
 def _values(given: list[str] | None, config: StateConfig) -> dict[str, Any]:

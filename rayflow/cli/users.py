@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rayflow.app.users import ErasedUser
+from rayflow.cli.kept import ask, confirm_erasure
+from rayflow.cli.options import State, User, UserTenant, Workflow, Yes
 
-User = Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")]
-Tenant = Annotated[str, typer.Option(help="Tenant whose user it is.", show_default=False)]
-Workflow = Annotated[
-    Path | None,
-    typer.Option(help="Workflow file, where no system is running.", show_default="rayflow.yaml"),
-]
-State = Annotated[Path | None, typer.Option(help="State folder of the system.", show_default="storage.state")]
+if TYPE_CHECKING:
+    from rayflow.app.client import SystemClient
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +29,7 @@ def preferences(
         typer.Option("--set", metavar="KEY=VALUE", help="Change one; KEY= removes it; repeatable.", show_default=False),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of them first.")] = False,
-    tenant: Tenant = "",
+    tenant: UserTenant = "",
     workflow: Workflow = None,
     state: State = None,
 ) -> None:
@@ -43,44 +37,26 @@ def preferences(
 
     Models get them with memory.enabled; what a session's metadata says of the same goes first.
     """
-    import asyncio
     import json
-
-    from rayflow.app.session_access import open_sessions
 
     change = dict(map(_pair, changes or []))
 
-    async def look() -> dict[str, Any]:
-        async with open_sessions(workflow, state, make=bool(change)) as client:
-            if clear:
-                await client.users.clear_preferences(tenant, user)
-            if change:
-                return await client.users.prefer(tenant, user, change)
-            return await client.users.preferences(tenant, user)
+    async def look(client: SystemClient) -> dict[str, Any]:
+        if clear:
+            await client.users.clear_preferences(tenant, user)
+        if change:
+            return await client.users.prefer(tenant, user, change)
+        return await client.users.preferences(tenant, user)
 
-    typer.echo(json.dumps(asyncio.run(look()), ensure_ascii=False, indent=2))
+    typer.echo(json.dumps(ask(workflow, state, look, make=bool(change)), ensure_ascii=False, indent=2))
 
 
 def erase(
-    user: User,
-    tenant: Tenant = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    workflow: Workflow = None,
-    state: State = None,
+    user: User, tenant: UserTenant = "", yes: Yes = False, workflow: Workflow = None, state: State = None
 ) -> None:
     """Delete everything of a user: sessions with all their turns, memories and preferences."""
-    import asyncio
-
-    from rayflow.app.session_access import open_sessions
-
-    async def remove() -> ErasedUser:
-        async with open_sessions(workflow, state) as client:
-            return await client.users.erase(tenant, user)
-
-    whose = f"user {user} of {tenant}" if tenant else f"user {user}"
-    if not yes:
-        typer.confirm(f"Delete everything of {whose} for good?", abort=True, err=True)
-    erased = asyncio.run(remove())
+    whose = confirm_erasure("everything", user, tenant, yes)
+    erased = ask(workflow, state, lambda client: client.users.erase(tenant, user))
     counts = f"{erased.sessions} sessions, {erased.memories} memories and {erased.preferences} preferences"
     typer.echo(f"deleted {counts} of {whose}", err=True)
 

@@ -57,9 +57,8 @@ class Kind:
 def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
     """A server of this module's own, because its tests end it."""
     server = PostgresServer() if request.param == "postgres" else RedisServer()
-    server.start()
-    yield Kind(request.param, server)
-    server.remove()
+    with server:
+        yield Kind(request.param, server)
 
 
 @pytest.fixture
@@ -312,16 +311,12 @@ async def test_a_redis_that_may_forget_is_refused_unless_that_is_allowed(
 ) -> None:
     from rayflow.stores.servers.redis import Redis
 
-    server = RedisServer(*options)
-    server.start()
-    try:
+    with RedisServer(*options) as server:
         with pytest.raises(StorageError, match=f"{says}.*session.allow_volatile"):
             async with opened(Redis(server.dsn, place, ROWS)):
                 pass
         async with opened(Redis(server.dsn, place, ROWS, allow_volatile=True)) as store:
             await append(store, user("x"))
-    finally:
-        server.remove()
 
 
 async def test_sessions_of_a_newer_version_are_left_alone(kind: Kind, place: Place) -> None:
@@ -372,9 +367,7 @@ async def test_a_redis_that_was_emptied_says_so(place: Place) -> None:
 
     from rayflow.stores.servers.redis import Redis
 
-    server = RedisServer()
-    server.start()
-    try:
+    with RedisServer() as server:
         async with opened(Redis(server.dsn, place, ROWS)) as store:
             await append(store, user("x"))
             async with Client.from_url(server.dsn) as client:
@@ -384,8 +377,6 @@ async def test_a_redis_that_was_emptied_says_so(place: Place) -> None:
                     await request
         async with opened(Redis(server.dsn, place, ROWS)) as store:
             await append(store, user("anew"))
-    finally:
-        server.remove()
 
 
 async def test_a_full_redis_takes_nothing_and_loses_nothing(place: Place) -> None:
@@ -393,9 +384,7 @@ async def test_a_full_redis_takes_nothing_and_loses_nothing(place: Place) -> Non
 
     from rayflow.stores.servers.redis import Redis
 
-    server = RedisServer("--appendonly", "yes")
-    server.start()
-    try:
+    with RedisServer("--appendonly", "yes") as server:
         async with opened(Redis(server.dsn, place, ROWS)) as store, Client.from_url(server.dsn) as client:
             await append(store, user("1"))
             await client.config_set("maxmemory", "1")
@@ -405,23 +394,17 @@ async def test_a_full_redis_takes_nothing_and_loses_nothing(place: Place) -> Non
             await client.config_set("maxmemory", "0")
             await append(store, user("2"))
             assert await texts(store) == ["1", "2"]
-    finally:
-        server.remove()
 
 
 async def test_a_postgres_that_never_writes_to_disk_is_refused_unless_that_is_allowed(place: Place) -> None:
     from rayflow.stores.servers.postgres import Postgres
 
-    server = PostgresServer("-c", "fsync=off")
-    server.start()
-    try:
+    with PostgresServer("-c", "fsync=off") as server:
         with pytest.raises(StorageError, match=r"fsync = off .*session.allow_volatile"):
             async with opened(Postgres(server.dsn, place, ROWS)):
                 pass
         async with opened(Postgres(server.dsn, place, ROWS, allow_volatile=True)) as store:
             await append(store, user("x"))
-    finally:
-        server.remove()
 
 
 async def test_a_wrong_address_is_named_without_its_password(place: Place) -> None:
@@ -443,8 +426,6 @@ async def test_redis_acknowledges_when_its_file_holds_what_was_written(
 
     from rayflow.stores.servers.redis import Redis
 
-    server = RedisServer()
-    server.start()
     behind, asked = [300, 20, 0], []
     real = Client.info
 
@@ -457,10 +438,8 @@ async def test_redis_acknowledges_when_its_file_holds_what_was_written(
 
     acknowledging = False
     monkeypatch.setattr(Client, "info", info)
-    try:
+    with RedisServer() as server:
         async with opened(Redis(server.dsn, place, ROWS)) as store:
             acknowledging = True
             await append(store, user("x"))
             assert asked == [300, 20, 0]
-    finally:
-        server.remove()

@@ -121,12 +121,8 @@ def database(store: str) -> Iterator[Server | None]:
     if store not in SERVERS:
         yield None
         return
-    server = SERVERS[store]()
-    server.start()
-    try:
+    with SERVERS[store]() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
 
 import psutil
 import pytest
@@ -28,7 +29,7 @@ UNPRIVILEGED = "nobody"
 
 
 class Server(ABC):
-    """One server process and its data. `dsn`: how to reach it."""
+    """One server process and its data; in a `with` it is started, and removed at the end. `dsn`: how to reach it."""
 
     dsn: str
 
@@ -37,6 +38,13 @@ class Server(ABC):
         self._folder = folder
         self._user = user
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     def start(self) -> None:
         """Returns once it answers."""

@@ -19,9 +19,10 @@ from typing import Any
 
 import asyncpg
 
-from rayflow.errors import ConfigurationError, Fenced, StorageError, StorageFull
+from rayflow.errors import ConfigurationError, StorageError, StorageFull
 from rayflow.messages import GetHistory, ListRecords, ListSessions, ReadRecords, RecordList, Records, SessionInfo, Turn
 from rayflow.stores.repeat import Written
+from rayflow.stores.servers.checks import check_owner, check_schema, other_shards
 from rayflow.stores.servers.database import SCHEMA_VERSION, Away, Place
 from rayflow.stores.servers.draft import Change, Found, Needs, Range
 from rayflow.stores.servers.pool import LIMITS, Pool, PoolLimits
@@ -145,7 +146,7 @@ class Postgres:
     async def head(self, key: Key) -> Head | None:
         async with self._connection() as db:
             epoch, row = await db.fetchrow(SQL["head"], self._shard, *key)
-        self._check_owner(epoch)
+        check_owner(self._place, self._epoch, epoch)
         return None if row is None else self._rows.head(key, row)
 
     async def history(self, request: GetHistory) -> tuple[SessionInfo, list[Turn]] | None:
@@ -154,7 +155,7 @@ class Postgres:
             epoch, row, turns = await db.fetchrow(
                 SQL["history"], self._shard, *key, request.after, request.limit, request.tail
             )
-        self._check_owner(epoch)
+        check_owner(self._place, self._epoch, epoch)
         if row is None:
             return None
         head = self._rows.head(key, row)
@@ -226,28 +227,14 @@ class Postgres:
         namespace, shard, shards = self._place
         before = await db.fetchval(SQL["other_number"], namespace, shards)
         if before is not None:
-            raise ConfigurationError(
-                f"session.shards is {shards}, but the sessions of {namespace} in PostgreSQL were written with {before}:"
-                " set it back",
-                key="session.shards",
-            )
+            raise other_shards(self.name, self._place, before)
         number, epoch = await db.fetchrow(SQL["take_over"], namespace, shard, shards)
         return number, epoch
 
     async def _last_batch(self, db: Connection) -> int:
         epoch, batch = await db.fetchrow("select epoch, batch from rayflow.shards where id = $1", self._shard)
-        self._check_owner(epoch)
+        check_owner(self._place, self._epoch, epoch)
         return int(batch)
-
-    def _check_owner(self, epoch: int) -> None:
-        if epoch != self._epoch:
-            raise Fenced(
-                f"the sessions of {self._place} were taken over by their owner number {epoch} while number"
-                f" {self._epoch} did not answer: this request wrote nothing, ask again",
-                epoch=self._epoch,
-                owner=epoch,
-                retry_after_s=1,
-            )
 
     def _add(self, found: Found, rows: Sequence[Any]) -> list[Key]:
         keys = []
@@ -272,12 +259,7 @@ async def _version(db: Connection) -> int:
     version = 0
     if await db.fetchval("select to_regclass('rayflow.schema_version')") is not None:
         version = await db.fetchval("select version from rayflow.schema_version") or 0
-    if version > SCHEMA_VERSION:
-        raise StorageError(
-            f"the sessions in PostgreSQL were written by a newer rayflow (schema {version}, this one knows"
-            f" {SCHEMA_VERSION}): upgrade rayflow",
-            schema_version=version,
-        )
+    check_schema(Postgres.name, version)
     return version
 
 

@@ -35,9 +35,10 @@ from redis.exceptions import (
     WatchError,
 )
 
-from rayflow.errors import ConfigurationError, Fenced, StorageError, StorageFull
+from rayflow.errors import ConfigurationError, StorageError, StorageFull
 from rayflow.messages import GetHistory, ListRecords, ListSessions, ReadRecords, RecordList, Records, SessionInfo, Turn
 from rayflow.stores.repeat import Written
+from rayflow.stores.servers.checks import check_owner, check_schema, other_shards
 from rayflow.stores.servers.database import SCHEMA_VERSION, Away, Place
 from rayflow.stores.servers.draft import Change, Found, HeadRow, Needs, Range
 from rayflow.stores.servers.pool import LIMITS, Pool, PoolLimits
@@ -294,14 +295,7 @@ class Redis:
                 f"the sessions of {self._place} are not in Redis any more: it was emptied, or restarted without its"
                 " append-only file; restore that, or restart rayflow to begin anew"
             )
-        if epoch != self._epoch:
-            raise Fenced(
-                f"the sessions of {self._place} were taken over by their owner number {epoch} while number"
-                f" {self._epoch} did not answer: this request wrote nothing, ask again",
-                epoch=self._epoch,
-                owner=epoch,
-                retry_after_s=1,
-            )
+        check_owner(self._place, self._epoch, epoch)
         return batch
 
     @asynccontextmanager
@@ -347,12 +341,7 @@ class Redis:
 
     async def _check_schema(self, client: Client) -> None:
         version = int(await client.get(Keys.schema) or 0)
-        if version > SCHEMA_VERSION:
-            raise StorageError(
-                f"the sessions in Redis were written by a newer rayflow (schema {version}, this one knows"
-                f" {SCHEMA_VERSION}): upgrade rayflow",
-                schema_version=version,
-            )
+        check_schema(self.name, version)
         if version < SCHEMA_VERSION:
             await client.set(Keys.schema, SCHEMA_VERSION)
 
@@ -363,11 +352,7 @@ class Redis:
         others = [Keys(Place(namespace, shard, before)) for shard in range(before)] if before != shards else []
         for other in others:
             if await client.exists(other.birth, RecordKeys(other).owners):
-                raise ConfigurationError(
-                    f"session.shards is {shards}, but the sessions of {namespace} in Redis were written with {before}:"
-                    " set it back",
-                    key="session.shards",
-                )
+                raise other_shards(self.name, self._place, before)
         await client.set(key, shards)
 
 

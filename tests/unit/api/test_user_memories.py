@@ -16,6 +16,12 @@ from tests.support.whole import Call, Speaker, Whole, whole
 ACME, GLOBEX = "rf_key_of_acme", "rf_key_of_globex"
 TENANTS = [{"name": "acme", "api_keys": [ACME]}, {"name": "globex", "api_keys": [GLOBEX]}]
 ON = {"enabled": True}
+AGENTS = [
+    {"name": "a"},
+    {"name": "off", "memory": {"enabled": False}},
+    {"name": "own", "memory": {"private": True}},
+    {"name": "facts", "memory": {"kinds": ["long_term"]}},
+]
 
 
 class Listener(Speaker):
@@ -141,14 +147,8 @@ async def test_two_tenants_with_the_same_users_sessions_and_questions_never_see_
 
 
 async def test_the_memory_of_a_workflow_is_its_agents_unless_one_is_different() -> None:
-    agents = [
-        {"name": "a"},
-        {"name": "off", "memory": {"enabled": False}},
-        {"name": "own", "memory": {"private": True}},
-        {"name": "facts", "memory": {"kinds": ["long_term"]}},
-    ]
     model = Listener()
-    async with whole(model, memory=ON, agents=agents) as world:
+    async with whole(model, memory=ON, agents=AGENTS) as world:
         await told(world, "I am allergic to peanuts.", "s1", agent="a")
         await told(world, "I am afraid of peanut butter.", "s2", agent="own")
         await chat(world, "I hate peanut oil.", "s3", agent="off")
@@ -157,14 +157,8 @@ async def test_the_memory_of_a_workflow_is_its_agents_unless_one_is_different() 
 
 
 async def test_each_agent_is_told_what_is_its() -> None:
-    agents = [
-        {"name": "a"},
-        {"name": "off", "memory": {"enabled": False}},
-        {"name": "own", "memory": {"private": True}},
-        {"name": "facts", "memory": {"kinds": ["long_term"]}},
-    ]
     model = Listener()
-    async with whole(model, memory=ON, agents=agents) as world:
+    async with whole(model, memory=ON, agents=AGENTS) as world:
         await told(world, "I am allergic to peanuts.", "s1", agent="a")
         await told(world, "I am afraid of peanut butter.", "s2", agent="own")
         heard = {}
