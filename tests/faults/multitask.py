@@ -47,7 +47,7 @@ class Multitask(Trial):
 
     async def run(self, ground: Ground) -> None:
         sessions = [f"{self.name}-{n}" for n in range(max(1, ground.times // CLIENTS_PER_SESSION))]
-        turns = TURNS if ground.times >= Multitask.times else 10
+        turns = TURNS if ground.times >= Multitask.times else 4
         clients = [self._talk(ground, number, sessions, turns) for number in range(ground.times)]
         said = [each for client in await asyncio.gather(*clients) for each in client]
         histories = {session: await ground.history(session) for session in sessions}
