@@ -124,7 +124,7 @@ class Enrichment:
         before = appended.last_seq - len(request.messages)
         messages = plain(known, slot.window, before, request.messages, config, now_us, self._means.count)
         if messages is None:
-            return self._build(work, appended, now_us)
+            return self._build(work, appended, now_us, weigh=True)
         work.run.context_read = False
         self.counts.hits += 1
         known.built_us = now_us
@@ -136,14 +136,15 @@ class Enrichment:
         if self.meanings is not None:
             await self.meanings.stop()
 
-    async def _build(self, work: Work, appended: Appended, now_us: int) -> None:
+    async def _build(self, work: Work, appended: Appended, now_us: int, *, weigh: bool = False) -> None:
+        """`weigh`: there is something to choose, that was seen already."""
         known, fresh = await self._known(work, appended, now_us)
         slot, request, config = work.slot, work.request, self._config
         assert slot is not None and slot.window is not None, "the question is committed first"
         before = appended.last_seq - len(request.messages)
         messages, count = None, self._means.count
         recollected = None if self._memory is None else await self._memory.recall(request)
-        if self._plain and not recollected:
+        if self._plain and not recollected and not weigh:
             messages = plain(known, slot.window, before, request.messages, config, now_us, count)
         if messages is None:
             past, read = await self._past(work, known, before) if self._remembers else (Past(count=count), False)

@@ -47,6 +47,7 @@ class KeptResults:
 
     def __init__(self, store: Actor, config: ResultCacheConfig, clock: Clock) -> None:
         self._store = store
+        self._handlers = store.handlers
         self._clock = clock
         self._memory: Lru[tuple[str, str], FoundAnswer] | None = None
         if "shared" in config.levels:
@@ -58,7 +59,7 @@ class KeptResults:
 
     @property
     def handlers(self) -> Mapping[type[Payload], Handler]:
-        return {**self._store.handlers, GetAnswer: self._get, KeepAnswer: self._keep, GetCaches: self._count}
+        return {**self._handlers, GetAnswer: self._get, KeepAnswer: self._keep, GetCaches: self._count}
 
     async def start(self) -> None:
         await self._store.start()
@@ -118,7 +119,7 @@ class KeptResults:
 
     async def _ask(self, message: Payload) -> Any:
         """Of the store itself."""
-        reply = self._store.handlers[type(message)](message)
+        reply = self._handlers[type(message)](message)
         return await reply if isinstance(reply, Awaitable) else reply
 
     def _count(self, _: GetCaches) -> Caches:

@@ -37,8 +37,6 @@ from rayflow.runtime.standing import Standing
 
 if TYPE_CHECKING:
     from rayflow.actors.recollection import Recollection
-
-if TYPE_CHECKING:
     from rayflow.actors.results import Results
 
 Stage = Callable[[Work], Awaitable[None] | None]
