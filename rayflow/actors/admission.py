@@ -83,6 +83,8 @@ class Admission:
         """Before a run touches anything: raises `RateLimited`, `BudgetExceeded`, or `Unavailable` where nobody can say.
         None where nothing is limited."""
         request = work.request
+        if work.inherited:
+            return None  # it was admitted before; what was reserved for it then counts as used
         if self._limits.budgets(request.tenant, request.user_id):
             return self._reserve(request, self._dearest(request))
         if self._limits.rates(request.tenant, request.user_id):

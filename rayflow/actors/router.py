@@ -8,6 +8,7 @@ stops it, how it ends) stands here; what is done for it on its way belongs to a 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +19,7 @@ from rayflow.actors.following import Following
 from rayflow.actors.inflight import InFlight
 from rayflow.actors.outbox import Outbox
 from rayflow.actors.persistence import relayed
+from rayflow.actors.queue import Queue
 from rayflow.actors.remains import Remains
 from rayflow.actors.routes import RoutingMeans
 from rayflow.actors.stages import Stages
@@ -37,16 +39,23 @@ from rayflow.messages import (
     ForgetAnswers,
     GetCaches,
     GetDemand,
+    GetRuns,
     Payload,
+    RunIds,
     RunRequest,
     RunResult,
     Shown,
     Spent,
 )
+from rayflow.policies.placement import router_addresses, shard_addresses
 from rayflow.runtime.ports import Fabric, Handler
 from rayflow.runtime.run import Run
 
 NO_MEANS = RoutingMeans()
+AGAIN_S = 1.0
+"""Between two tries to learn what was left here."""
+
+log = logging.getLogger(__name__)
 
 
 class Router:
@@ -74,7 +83,11 @@ class Router:
         self._following = Following(fabric, clock)
         self._record = record = Trail(fabric, outbox, self._following).record
         self._admission = Admission(config, fabric, clock)
-        self._turns = Turns(config.context.cached_sessions, config.processing.multitask_strategy, self._runs)
+        routers, shards = router_addresses(config.processing.routers), shard_addresses(config.session.shards)
+        self._queue = queue = Queue(address, routers, shards, fabric, clock)
+        self._inheriting: asyncio.Task[None] | None = None
+        self._inherited: set[asyncio.Task[RunResult]] = set()
+        self._turns = Turns(config.context.cached_sessions, config.processing.multitask_strategy, self._runs, queue)
         transcript = Transcript(config, fabric, clock)
         self._remains = Remains(transcript.append, transcript.ask, record, fabric, clock)
         self._stages = Stages(
@@ -98,6 +111,7 @@ class Router:
             RunRequest: self._run,
             CancelRun: self._cancel,
             FollowRun: self._follow,
+            GetRuns: lambda _: RunIds(list(self._runs)),
             GetDemand: lambda _: Demand(self._stages.dispatch.demand()),
             Spent: self._spent,
             Shown: self._shown,
@@ -106,10 +120,18 @@ class Router:
         }
 
     async def start(self) -> None:
+        """What was left waiting here goes before what is new; but that does not wait for a store that stays away."""
         await self._stages.start()
+        try:
+            self._inherit(await self._queue.take_over())
+        except WorkflowError as error:
+            log.warning("%s does not know yet what was left waiting: %s", self._address, error)
+            self._inheriting = asyncio.get_running_loop().create_task(self._inherit_later())
 
     async def drain(self, budget_s: float) -> list[str]:
         left = await self._busy.drain(budget_s)
+        await self._queue.settled()
+        self._queue.close()
         if self._closings:
             await asyncio.wait(self._closings.values())
         await self._admission.settled()
@@ -117,6 +139,10 @@ class Router:
         return left
 
     async def stop(self) -> None:
+        self._queue.close()
+        for task in (self._inheriting, *self._inherited):
+            if task is not None:
+                task.cancel()
         await self._stages.stop()
         self._outbox.close()
 
@@ -125,6 +151,7 @@ class Router:
             while (under_way := self._runs.get(request.run_id)) is not None:
                 under_way.check_same(request)
                 if not under_way.deserted:
+                    under_way.heard_by(request)
                     return await under_way.end()
                 await under_way.gone()
             self._stages.dispatch.admit(request.run_id)
@@ -135,6 +162,26 @@ class Router:
             working = asyncio.get_running_loop().create_task(self._work(under_way))
             working.add_done_callback(_heard)
             return await under_way.end()
+
+    async def _inherit_later(self) -> None:
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            with suppress(WorkflowError):
+                return self._inherit(await self._queue.take_over())
+
+    def _inherit(self, requests: list[RunRequest]) -> None:
+        """Go on with what waited here when the last router at this address ended."""
+        for request in requests:
+            if request.run_id not in self._runs:
+                under_way = self._runs[request.run_id] = UnderWay(request, inherited=True)
+                task = asyncio.get_running_loop().create_task(self._go_on(under_way))
+                self._inherited.add(task)
+                task.add_done_callback(self._inherited.discard)
+                task.add_done_callback(_heard)
+
+    async def _go_on(self, under_way: UnderWay) -> RunResult:
+        with self._busy.working(under_way.request.run_id):
+            return await self._work(under_way)
 
     async def _work(self, under_way: UnderWay) -> RunResult:
         under_way.begin()
@@ -156,6 +203,7 @@ class Router:
         run_id = under_way.request.run_id
         del self._runs[run_id]
         self._closings.pop(run_id, None)
+        self._queue.over(under_way.request)
         under_way.ended(outcome)
         if under_way.work is not None and self._stages.results is not None:
             self._stages.results.ended(under_way.work, outcome)
@@ -194,7 +242,8 @@ class Router:
             under_way.shown(message)
 
     async def _drive(self, under_way: UnderWay) -> RunResult:
-        work = Work(Run(under_way.request, self._workflow, self._address, self._clock.now()))
+        run = Run(under_way.request, self._workflow, self._address, self._clock.now())
+        work = Work(run, under_way.inherited)
         under_way.work = work
         self._record(work, work.run.begin(self._clock.wall_us()))
         try:

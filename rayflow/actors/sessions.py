@@ -12,9 +12,11 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from rayflow.actors.answered import REMEMBERED_S, Answered
 from rayflow.actors.inflight import InFlight
 from rayflow.actors.locks import SessionLocks
 from rayflow.actors.outbox import Outbox
+from rayflow.actors.queue import erase_waiting
 from rayflow.actors.records import RecordKeeper
 from rayflow.clock import Clock
 from rayflow.errors import WorkflowError
@@ -58,6 +60,11 @@ class Expiry(NamedTuple):
     max_s: float
     every_s: float
 
+    @property
+    def forgets(self) -> bool:
+        """Whether a session may go while the keys of its requests are good still."""
+        return any(0 < age_s < REMEMBERED_S for age_s in (self.timeout_s, self.max_s))
+
 
 class Sessions:
     """`expiry`: None deletes nothing by itself."""
@@ -69,6 +76,8 @@ class Sessions:
         self._store = store
         self._records = RecordKeeper(store, clock)
         self._locks = SessionLocks(store, clock)
+        self._answered = Answered(store, clock)
+        self._forgets = expiry is not None and expiry.forgets
         self._outbox = outbox
         self._clock = clock
         self._expiry = expiry
@@ -120,7 +129,12 @@ class Sessions:
             self._locks.check(request)
         self._writes += 1
         with self._busy.working(f"append-{self._writes}"):
+            remembered = self._forgets and bool(request.digest)
+            if remembered and (told := await self._answered.recall(request)) is not None:
+                return told
             appended = await self._store.append(request, self._clock.wall_us())
+            if remembered:
+                await self._answered.keep(request, appended)
         if appended.created:
             self._record("session.created", request.tenant, request.session_id, request.user_id)
         return appended
@@ -150,12 +164,16 @@ class Sessions:
         return await self._store.roll_back(request, self._clock.wall_us())
 
     async def _delete(self, request: DeleteSession) -> Ack:
+        await self._answered.forget_session(request)
         await self._store.delete(request)
         self._record("session.deleted", request.tenant, request.session_id, "")
         return Ack()
 
     async def _erase(self, request: EraseUser) -> Erased:
         erased = await self._store.erase(request)
+        beside = await self._answered.forget_user(request)
+        beside += await erase_waiting(self._store, request, self._clock.wall_us())
+        erased = Erased(erased.sessions, erased.records + beside)
         if erased.sessions or erased.records:
             counts = {"sessions": erased.sessions, "records": erased.records}
             self._record("user.erased", request.tenant, "", request.user_id, **counts)

@@ -9,25 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from rayflow.actors.queue import Queue
 from rayflow.actors.underway import UnderWay
 from rayflow.actors.work import Work
-from rayflow.errors import Conflict, Overloaded
+from rayflow.errors import Conflict, Overloaded, WorkflowError
 from rayflow.runtime.session import SessionTable
 
 
 class Turns:
     """`cached`: idle sessions of which something stays known. `strategy`: for runs that ask for none. `runs`: those of
-    the router, by id."""
+    the router, by id. `queue` keeps what waits."""
 
-    def __init__(self, cached: int, strategy: str, runs: Mapping[str, UnderWay]) -> None:
+    def __init__(self, cached: int, strategy: str, runs: Mapping[str, UnderWay], queue: Queue) -> None:
         self.sessions = SessionTable(cached)
         self._strategy = strategy
         self._runs = runs
+        self._queue = queue
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     async def own_session(self, work: Work) -> None:
         """Wait until nobody else writes to the session of the run. Raises `Conflict` where it does not want to wait,
-        `Overloaded` where too many do."""
+        `Overloaded` where too many do, and what the queue raises where it cannot be kept meanwhile."""
         strategy = work.request.multitask or self._strategy
         if strategy != "enqueue":
             self._clash(work, strategy)
@@ -36,11 +38,15 @@ class Turns:
         except OverflowError as full:
             raise Overloaded(f"session {work.request.session_id}: {full}; try again later", retry_after_s=1) from None
         if work.slot is not None:
+            if not work.inherited and self._queue.claims(work.request):
+                await self._queue.keep(work.request)
             return
         turn = self._waiting[work.request.run_id] = asyncio.get_running_loop().create_future()
         try:
+            if not work.inherited:
+                await self._queue.keep(work.request)
             await turn
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, WorkflowError):
             if turn.done() and not turn.cancelled():
                 work.slot = self.sessions.slot(work.key)
             else:

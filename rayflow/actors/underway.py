@@ -21,11 +21,13 @@ DIGEST_BYTES = 16
 class UnderWay:
     """Made when the run is taken in; `begin` and `ended` frame the work on it."""
 
-    __slots__ = ("_askers", "_end", "_news", "_shown", "_spent", "_task", "partial", "request", "rollback", "safe",
-                 "stopped", "work")  # fmt: skip
+    __slots__ = ("_askers", "_end", "_news", "_shown", "_spent", "_task", "inherited", "partial", "request",
+                 "rollback", "safe", "stopped", "work")  # fmt: skip
 
-    def __init__(self, request: RunRequest) -> None:
+    def __init__(self, request: RunRequest, *, inherited: bool = False) -> None:
         self.request = request
+        self.inherited = inherited
+        """Whoever asked for it asked the router that was here before."""
         self.stopped = ""
         """Why `stop` was called."""
         self.rollback = False
@@ -85,6 +87,11 @@ class UnderWay:
                 "the request with this Idempotency-Key is still being worked on: ask again when it is done, or wait",
                 run_id=request.run_id,
             )
+
+    def heard_by(self, request: RunRequest) -> None:
+        """Its client has come back before it had its turn: then it gets its tokens, too."""
+        if self.inherited and self.work is not None and self.work.slot is None:
+            self.request = self.work.run.request = request
 
     def stop(self, reason: str, *, rollback: bool = False) -> None:
         """Somebody other than its askers wants it to end."""

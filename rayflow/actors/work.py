@@ -16,6 +16,8 @@ class Work:
     """A run under way: its state machine, the session it writes, what its models see, and its result."""
 
     run: Run
+    inherited: bool = False
+    """It was taken over from the router that was here before: taken in by that one, and kept in the queue."""
     slot: SessionSlot | None = None
     context: list[Message] = field(default_factory=list)
     contexts: dict[str, list[Message]] = field(default_factory=dict)

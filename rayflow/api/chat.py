@@ -59,6 +59,7 @@ class Chat:
             new_session=new_session,
             repeatable=repeatable,
             joins=options.joins,
+            outlives=options.outlives,
             multitask=options.multitask,
             lock=session_lock(exchange.headers),
             cache=cache_use(exchange.headers, body.cache),
@@ -71,8 +72,6 @@ class Chat:
         )
         timeout = timeout_s(exchange.headers)
         if body.stream:
-            return self.runs.stream(
-                run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id), outlives=options.outlives
-            )
-        result = await self.runs.complete(run, timeout, request, outlives=options.outlives)
+            return self.runs.stream(run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id))
+        result = await self.runs.complete(run, timeout, request)
         return json_response(chat_answer(result, self.catalogue.workflow))

@@ -57,6 +57,7 @@ class ChatCompletions:
             new_session=new_session,
             repeatable=repeatable,
             joins=options.joins,
+            outlives=options.outlives,
             multitask=options.multitask,
             lock=session_lock(exchange.headers),
             cache=cache_use(exchange.headers),
@@ -72,6 +73,6 @@ class ChatCompletions:
         created_s = client.now_us() // 1_000_000
         if body.stream:
             encoder = ChunkEncoder(run.run_id, model, created_s, body.include_usage)
-            return self.runs.stream(run, timeout, encoder, outlives=options.outlives)
-        result = await self.runs.complete(run, timeout, request, outlives=options.outlives)
+            return self.runs.stream(run, timeout, encoder)
+        result = await self.runs.complete(run, timeout, request)
         return Encoded(completion(result, model, created_s))

@@ -66,22 +66,17 @@ class Runs:
     uncounted: Metrics = field(default_factory=partial(Metrics, ""))
     """For reading runs along: they are counted where they were asked for."""
 
-    async def complete(
-        self, run: RunRequest, timeout_s: float | None, request: Request, *, outlives: bool = False
-    ) -> RunResult:
-        """The whole answer. Raises any `WorkflowError`; `ClientGone` when the client left before. `outlives`: then the
-        run goes on."""
+    async def complete(self, run: RunRequest, timeout_s: float | None, request: Request) -> RunResult:
+        """The whole answer. Raises any `WorkflowError`; `ClientGone` when the client left before."""
         with ClientGuard(request.receive), self.metrics.run() as meter:
-            result = await self.client.run(run, timeout_s, outlives=outlives)
+            result = await self.client.run(run, timeout_s)
             meter.finished(result)
             if "cache" in result.metadata:
                 Exchange.of(request).cache = result.metadata["cache"]
             return result
 
-    def stream(
-        self, run: RunRequest, timeout_s: float | None, encoder: Encoder, *, outlives: bool = False
-    ) -> RunStream:
-        start = partial(self.client.batches, run, timeout_s, outlives=outlives)
+    def stream(self, run: RunRequest, timeout_s: float | None, encoder: Encoder) -> RunStream:
+        start = partial(self.client.batches, run, timeout_s)
         return RunStream(self.client.config.streaming.keepalive_s, run.run_id, start, encoder, self.metrics)
 
     def follow(self, run_id: str, tenant: str, session_id: str, encoder: Encoder) -> RunStream:

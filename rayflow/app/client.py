@@ -93,12 +93,12 @@ class SystemClient:
             directory.endpoint(s) is not None for s in self.shards.addresses
         )
 
-    async def run(self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False) -> RunResult:
+    async def run(self, request: RunRequest, timeout_s: float | None = None) -> RunResult:
         """Run to the end. Raises any `WorkflowError`; cancelling this call cancels the run, unless it `outlives` it.
 
         `timeout_s`: shorter than `processing.request_timeout_s`, or None for just that.
         """
-        if not outlives:
+        if not request.outlives:
             return await self._run(request, timeout_s, None)
         return await asyncio.shield(self._last(self._run(request, timeout_s, None)))
 
@@ -141,12 +141,12 @@ class SystemClient:
                     yield item
 
     async def batches(
-        self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False
+        self, request: RunRequest, timeout_s: float | None = None
     ) -> AsyncGenerator[list[StreamItem], None]:
         """As `stream`; what has come since the last one comes together. Who reads slowly slows the model down.
 
         Whoever asks for the next batch has made use of the last one: what was given of the answer when this generator
-        is closed stays in the session. `outlives`: closing it does not cancel the run, whose whole answer is stored.
+        is closed stays in the session. Closing it does not cancel a run that `outlives` it: its whole answer is stored.
         """
         inbox = Inbox(request.attempt)
         # A repetition may come in here while the first asker still listens: the tokens are the first one's.
@@ -167,7 +167,7 @@ class SystemClient:
             raise
         finally:
             inbox.close()
-            if outlives and not run.done():
+            if request.outlives and not run.done():
                 run.add_done_callback(lambda _: self._forget(request.run_id, inbox))
                 if first and not answered:
                     run.add_done_callback(lambda done: self._keep(request, given, _outcome(done)))
@@ -181,7 +181,7 @@ class SystemClient:
     def _keep(self, request: RunRequest, given: list[StreamItem], outcome: object) -> asyncio.Task[None]:
         """The run ended while it was streamed: where its router died, keep what was shown of the answer."""
         ask = partial(self._ask_shard, owner(request.session_id, self.shards.addresses))
-        return self._last(keep(request, given, outcome, ask))
+        return self._last(keep(request, given, outcome, ask, self.shards.records))
 
     async def follow(self, run_id: str, tenant: str, session_id: str = "") -> AsyncGenerator[list[StreamItem], None]:
         """All of a streamed run that is under way or has just ended, from its first event, in batches as of `batches`.

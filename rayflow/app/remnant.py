@@ -13,26 +13,33 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from rayflow.actors.persistence import died
+from rayflow.actors.queue import forgetting, lasts
 from rayflow.app.inbox import StreamItem
 from rayflow.chat import Message, Usage
 from rayflow.errors import Conflict, PeerLost, WorkflowError
-from rayflow.messages import AppendTurns, GetHistory, History, Payload, Progress, RunRequest, Token
+from rayflow.messages import AppendTurns, GetHistory, History, Payload, Progress, RunRequest, Token, WriteRecords
 
 log = logging.getLogger(__name__)
 
+Forget = Callable[[WriteRecords], Awaitable[object]]
 AskStore = Callable[[Payload, bool], Awaitable[Any]]
 """Asks the store of the session; whether the question may be asked again where nobody knows what became of it."""
 
 
-async def keep(request: RunRequest, given: Sequence[StreamItem], outcome: object, ask: AskStore) -> None:
+async def keep(
+    request: RunRequest, given: Sequence[StreamItem], outcome: object, ask: AskStore, forget: Forget
+) -> None:
     """Store what was `given` of the answer, if the `outcome` is that the router died; then that error has it as
-    `partial`. What cannot be stored is lost, and logged."""
+    `partial`, and the next router does not go on with it (`forget` writes that). What cannot be stored is lost, and
+    logged."""
     if not (isinstance(outcome, PeerLost) and died(outcome)):
         return
     answer = shown(given)
     if not answer:
         return
     try:
+        if lasts(request):
+            await forget(forgetting(request.run_id))
         history: History = await ask(GetHistory(request.tenant, request.session_id, limit=1, tail=True), True)
         last = history.turns[-1] if history.turns else None
         if last is None or last.run_id != request.run_id or last.message.role == "assistant":

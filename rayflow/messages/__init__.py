@@ -55,12 +55,14 @@ from rayflow.messages.runs import (
     Follower,
     FollowPart,
     FollowRun,
+    GetRuns,
     Joined,
     JoinParts,
     Part,
     PartSummary,
     Progress,
     Replay,
+    RunIds,
     RunRequest,
     RunResult,
     Shown,
@@ -136,7 +138,7 @@ AnyPayload = (
     ImportRecords | LockSession | SessionLock | UnlockSession |
     GetAnswer | FoundAnswer | KeepAnswer | ForgetAnswers | GetCaches | Caches |
     Remember | Remembered | Recall | Recalled | ListMemories | Memories | Forget | Forgotten | Consolidate |
-    Consolidated
+    Consolidated | GetRuns | RunIds
 )  # fmt: skip
 
 __all__ = [
@@ -186,6 +188,7 @@ __all__ = [
     "GetDemand",
     "GetHistory",
     "GetLinks",
+    "GetRuns",
     "GetSession",
     "GetStatus",
     "History",
@@ -235,6 +238,7 @@ __all__ = [
     "Reserve",
     "Reserved",
     "RollBackRun",
+    "RunIds",
     "RunRequest",
     "RunResult",
     "ScaleCapacity",

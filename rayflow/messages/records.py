@@ -17,6 +17,10 @@ TENANT = "tenant/"
 SESSION = "session/"
 USER = "user/"
 RESULTS = "results/"
+QUEUE = "queue/"
+"""The owner of the runs that wait, of all tenants."""
+
+ANSWERED = "answered/"
 
 MAX_VALUE_BYTES = 1 << 20
 MAX_WRITES = 1000
@@ -30,6 +34,11 @@ MAX_READ_BYTES = 8 << 20
 def of_session(session_id: str) -> str:
     """The owner of what belongs to a session."""
     return SESSION + session_id
+
+
+def of_answered(session_id: str) -> str:
+    """The owner of the answers that are remembered when the session has expired. They lie where it lay."""
+    return ANSWERED + session_id
 
 
 def of_user(user_id: str) -> str:

@@ -52,6 +52,8 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     under way, or gets the answer that is in the session already."""
     joins: bool = True
     """A repetition waits for the run under way; with False it fails with `Conflict`."""
+    outlives: bool = False
+    """It goes on when its client leaves."""
     multitask: Multitask | Literal[""] = ""
     """Where an earlier run of the session is not finished: wait for it in order (enqueue), fail with `Conflict`
     (reject), cancel all earlier ones and keep what was shown of their answers (interrupt), or cancel them and take back
@@ -118,6 +120,16 @@ class CancelRun(Payload, frozen=True, omit_defaults=True, tag=True):
     run_id: str
     reason: str = "client disconnected"
     tenant: str = ""
+
+
+class GetRuns(Payload, frozen=True, tag=True):
+    """Ask a router what it works on. Reply: `RunIds`."""
+
+
+class RunIds(Payload, frozen=True, tag=True):
+    """The runs under way, those that wait included."""
+
+    ids: list[str]
 
 
 class Shown(Payload, frozen=True, tag=True):

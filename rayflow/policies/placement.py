@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from rayflow.messages.records import SESSION
+from rayflow.messages.records import ANSWERED, SESSION
 
 
 def owner(key: str, nodes: Sequence[str]) -> str:
@@ -27,7 +27,14 @@ def shard_addresses(shards: int) -> list[str]:
     return [f"session/{i}" for i in range(shards)]
 
 
+def router_addresses(routers: int) -> list[str]:
+    """Addresses of the routers, whoever is up right now."""
+    return [f"router/{i}" for i in range(routers)]
+
+
 def record_shard(tenant: str, of: str, shards: Sequence[str]) -> str:
     """The session store that has the records of an owner (`messages.records`): a session's lie where it lies."""
-    session_id = of.removeprefix(SESSION)
-    return owner(session_id if session_id != of else f"{tenant}\0{of}", shards)
+    for beside in (SESSION, ANSWERED):
+        if of.startswith(beside):
+            return owner(of[len(beside) :], shards)
+    return owner(f"{tenant}\0{of}", shards)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rayflow.config.schema import AgentConfig, WorkflowConfig
-from rayflow.policies.placement import shard_addresses
+from rayflow.policies.placement import router_addresses, shard_addresses
 from rayflow.policies.restart import RestartPolicy
 from rayflow.runtime.limits import needs_accounts
 from rayflow.runtime.supervision.specs import ChildSpec, Group
@@ -48,7 +48,7 @@ def roster(
         *(["accounts/0"] if needs_accounts(config) else []),
         "aggregator/0",
         *(address for agent in config.agents for address in (pools or {}).get(agent.name, _smallest(agent))),
-        *(f"router/{i}" for i in range(config.processing.routers)),
+        *router_addresses(config.processing.routers),
     ]
     return [child_spec(config, address, generation) for address in addresses]
 

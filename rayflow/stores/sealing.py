@@ -31,6 +31,11 @@ VERSION = b"\x01"
 CACHED_KEYS = 4096
 """Unwrapped data keys at hand."""
 
+DRAWN_NONCES = 256
+"""Random numbers that are drawn at once."""
+_nonces: list[bytes] = []
+os.register_at_fork(after_in_child=_nonces.clear)  # no two processes may have the same ones
+
 
 class KeyId(bytes):
     """Which key wrapped a data key: the beginning of its hash, which says nothing about a random key."""
@@ -93,8 +98,9 @@ class Sealer:
         return self._wrap(self._unwrap(log), log.tenant, log.session_id)
 
     def seal(self, log: Log, seq: Place, plain: bytes) -> bytes:
-        nonce, key = os.urandom(NONCE_BYTES), self._data_key(log)
-        return VERSION + nonce + key.aead.encrypt(nonce, plain, _about(key.whose, seq))
+        aead, whose = self._data_keys.get(log) or self._data_key(log)
+        nonce = _nonce()
+        return VERSION + nonce + aead.encrypt(nonce, plain, _about(whose, seq))
 
     def open(self, log: Log, seq: Place, box: bytes) -> bytes:
         """What was sealed. Raises `StorageError` where the box was changed or belongs elsewhere, or its key is not
@@ -122,7 +128,7 @@ class Sealer:
         return found
 
     def _wrap(self, data_key: bytes, tenant: str, session_id: str) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
+        nonce = _nonce()
         sealed = self._wrappers[self._present].encrypt(nonce, data_key, _about(_prefix(tenant, session_id), -1))
         return VERSION + self._present + nonce + sealed
 
@@ -185,9 +191,19 @@ def _prefix(tenant: str, session_id: str) -> bytes:
 
 def _about(whose: bytes, seq: Place) -> bytes:
     """The associated data. A turn has its number, the head 0, the data key -1, a record its kind, name and version."""
-    if isinstance(seq, RecordPlace):
-        return whose + b"\0".join((seq.kind.encode(), seq.name.encode(), b"%d" % seq.version))
-    return whose + b"%d" % seq
+    if isinstance(seq, int):
+        return whose + b"%d" % seq
+    return whose + b"\0".join((seq.kind.encode(), seq.name.encode(), b"%d" % seq.version))
+
+
+def _nonce() -> bytes:
+    """Twelve random bytes. They are drawn many at a time: a system call costs as much as to encrypt a short message."""
+    while True:
+        try:
+            return _nonces.pop()
+        except IndexError:
+            drawn = os.urandom(NONCE_BYTES * DRAWN_NONCES)
+            _nonces.extend(drawn[i : i + NONCE_BYTES] for i in range(0, len(drawn), NONCE_BYTES))
 
 
 def _aead() -> type[AESGCM]:

@@ -39,7 +39,8 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
     """The client's answer is not the history's, or does not belong to the question."""
     partial: list[str] = field(default_factory=list)
-    """Acknowledged with the answers of some of its agents only."""
+    """Acknowledged with the answers of some of its agents only, as when the model of another is out of order or late.
+    (It has nothing to do with turns that are marked partial.)"""
     revived: list[str] = field(default_factory=list)
     """Reported as failed, and in the history with a complete answer."""
     foreign: list[str] = field(default_factory=list)

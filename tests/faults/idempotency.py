@@ -22,17 +22,17 @@ class Idempotency(Trial):
     async def run(self, ground: Ground) -> None:
         doors = await ground.doors()
         ground.expect(len(doors) == 2, f"{len(doors)} ingress processes are ready")
-        lines = [
-            [await connection_to(ground.port, doors[n % len(doors)]) for n in range(DUPLICATES)]
-            for _ in range(KEYS_AT_ONCE)
-        ]
-        keys = iter(range(ground.times))
+        keys, lines = iter(range(ground.times)), list[list[Connection]]()
 
         async def work(clients: list[Connection]) -> None:
             for key in keys:
                 await _one_key(ground, key, clients)
 
-        await asyncio.gather(*map(work, lines))
+        async with asyncio.TaskGroup() as working:
+            for _ in range(KEYS_AT_ONCE):
+                lines.append([await connection_to(ground.port, doors[n % len(doors)]) for n in range(DUPLICATES)])
+                # At once: the server closes a connection over which nothing is asked for five seconds.
+                working.create_task(work(lines[-1]))
         asked = {question: n for question, n in ground.system.upstream.calls.items() if " of idem-" in question}
         ground.notes = {"keys": ground.times, "model_calls": sum(asked.values())}
         ground.expect(

@@ -12,10 +12,11 @@ from faults.idempotency import Idempotency
 from faults.kills import KILLS
 from faults.multitask import MULTITASK
 from faults.orphans import Orphans
+from faults.queued import Queued
 from faults.resumptions import Resumptions
 from faults.trial import Trial
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*KILLS, *HANGS, *CHANGES, *ENDPOINTS, *DATABASES)}
 
-ALONE = (Idempotency(), Disconnects(), Resumptions(), Orphans())
+ALONE = (Idempotency(), Disconnects(), Resumptions(), Orphans(), Queued())
 TRIALS: dict[str, Trial] = {trial.name: trial for trial in (*MULTITASK, *ALONE)}

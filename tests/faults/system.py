@@ -83,6 +83,11 @@ class System:
         except subprocess.TimeoutExpired:
             return None
 
+    async def restart(self) -> None:
+        """SIGKILL for every process at once, and a start on what they left."""
+        await self.close()
+        await self.start()
+
     async def close(self) -> None:
         await self.watch.close()
         await asyncio.to_thread(self.served.kill)

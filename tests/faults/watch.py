@@ -16,10 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from rayflow.actors.queue import KIND
 from rayflow.app.state import read_run_file
 from rayflow.app.system import Attached, attach
 from rayflow.errors import WorkflowError
-from rayflow.messages import GetStatus
+from rayflow.messages import GetStatus, ReadRecords, Records
+from rayflow.messages.records import QUEUE
+from rayflow.policies.placement import record_shard, shard_addresses
 from rayflow.runtime.roster import COORDINATOR
 
 POLL_S = 0.05
@@ -87,6 +90,15 @@ class Watch:
         self._heard_s = time.monotonic()
         actors = {a.address: Actor(a.address, a.role, a.state, a.pid) for a in status.actors if a.role != "client"}
         return Snapshot(status.state, actors)
+
+    async def waiting(self, shards: int) -> set[str]:
+        """The runs that are kept while they wait for their session. Raises `WorkflowError`."""
+        member = self._member or await self._attach()
+        assert member is not None, "it runs"
+        read = ReadRecords("", QUEUE, KIND, limit=1000)
+        at = record_shard("", QUEUE, shard_addresses(shards))
+        found: Records = await member.fabric.ask(at, read, ASK_S)
+        return {record.name for record in found.records}
 
     async def until(self, wanted: Callable[[Snapshot], bool], timeout_s: float) -> tuple[Snapshot, float | None]:
         """The first snapshot that is wanted and the seconds until it; None in place of them when time ran out."""

@@ -20,17 +20,17 @@ from rayflow.actors.kept_results import KeptResults
 from rayflow.actors.outbox import Outbox
 from rayflow.actors.remembering import RememberingStore
 from rayflow.actors.router import Router
-from rayflow.actors.sessions import Sessions
+from rayflow.actors.sessions import Expiry, Sessions
 from rayflow.api.guard import GONE
 from rayflow.api.http import create_app
 from rayflow.app.build import keeping
 from rayflow.app.client import SystemClient
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest, Usage
-from rayflow.clock import SYSTEM_CLOCK
+from rayflow.clock import SYSTEM_CLOCK, Clock
 from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.schema import WorkflowConfig
 from rayflow.events import Event
-from rayflow.messages import EventBatch, GetHistory, History, Turn
+from rayflow.messages import EventBatch, GetHistory, History, ListSessions, SessionList, Turn
 from rayflow.runtime.ports import Actor, ShardStore
 from rayflow.stores.memory import MemoryStore
 
@@ -95,6 +95,10 @@ class Whole:
         history: History = await self.fabric.ask("session/0", GetHistory(tenant, session, limit=1000), PATIENCE_S)
         return history.turns
 
+    async def sessions(self, tenant: str = "") -> list[str]:
+        found: SessionList = await self.fabric.ask("session/0", ListSessions(tenant), PATIENCE_S)
+        return [info.session_id for info in found.sessions]
+
     async def trail(self, run_id: str) -> list[Event]:
         self.router._outbox.flush()
         await asyncio.sleep(0)
@@ -104,16 +108,21 @@ class Whole:
 
 @asynccontextmanager
 async def whole(
-    model: Speaker | None = None, *, store: ShardStore | None = None, **sections: Any
+    model: Speaker | None = None,
+    *,
+    store: ShardStore | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+    expiry: Expiry | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Whole]:
-    """One agent, one router, one store: in memory unless another is given."""
+    """One agent, one router, one store: in memory unless another is given. `clock`: that of the store."""
     given = {"name": "team", "agents": [{"name": "a"}], "streaming": {"flush_s": 0.0, "max_chars": 1}, **sections}
     config = WorkflowConfig.model_validate(given)
     made = Whole(config, model or Speaker())
     fabric = made.fabric
     fabric.bind("eventlog/0", {EventBatch: lambda batch: made.events.extend(batch.events)})
     kept = store or MemoryStore(100_000)
-    sessions: Actor = Sessions("session/0", kept, Outbox(fabric), SYSTEM_CLOCK)
+    sessions: Actor = Sessions("session/0", kept, Outbox(fabric), clock, expiry)
     if config.memory.enabled:
         sessions = RememberingStore("session/0", sessions, kept, config.memory, Outbox(fabric), SYSTEM_CLOCK)
     await sessions.start()

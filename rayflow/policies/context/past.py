@@ -52,6 +52,8 @@ class Past:
         self._digests: dict[int, tuple[Said, ...]] = {}
         self._chunk: list[tuple[int, str, tuple[Sentence, ...]]] = []
         self._analysed = 0
+        self._summary: Summary | None = None
+        """The last one: mostly it is the next one, too."""
         self._ends: list[int] = []
         """Tokens up to and with the entry at this place."""
 
@@ -108,6 +110,9 @@ class Past:
 
     def place(self, seq: int) -> int:
         """Where the first entry of at least this number stands."""
+        place = seq - self.since  # where none is missing
+        if 0 <= place < len(self.entries) and self.entries[place].seq == seq:
+            return place
         return bisect_left(self.entries, seq, key=lambda entry: entry.seq)
 
     def entry(self, seq: int) -> Entry | None:
@@ -133,7 +138,10 @@ class Past:
 
     def summary(self, since: int, upto: int, limit: int) -> Summary:
         """As `summarise`."""
-        return summarise(self._digests, since, upto, limit, self._count)
+        last = self._summary
+        if last is None or (last.since, last.upto) != (since, upto) or not last.least <= limit <= last.most:
+            last = self._summary = summarise(self._digests, since, upto, limit, self._count)
+        return last
 
 
 def _steps(text: str) -> Iterator[str]:

@@ -45,11 +45,14 @@ class Said(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What stands in the place of turns `since` to `upto`. `version` counts the chunks from the session's beginning."""
+    """What stands in the place of turns `since` to `upto`. `version` counts the chunks from the session's beginning.
+    All limits from `least` to `most` make the same."""
 
     text: str
     since: int
     upto: int
+    least: float = 0
+    most: float = 0
 
     @property
     def version(self) -> int:
@@ -84,22 +87,28 @@ def digest(chunk: Iterable[tuple[int, str, Sequence[Sentence]]]) -> tuple[Said, 
 def summarise(digests: Mapping[int, tuple[Said, ...]], since: int, upto: int, limit: int, count: Count) -> Summary:
     """The turns from `since` to `upto`, both at the edges of chunks, within `limit` tokens; an empty text where not
     even one sentence fits. Every chunk gives its best sentence before any gives its second."""
+    less = more = math.inf  # by how much the limit could be other, and no sentence be chosen or left out for it
     head = f"Summary of turns {since} to {upto} of this conversation (version {upto // CHUNK}):"
     left = limit - count(head)
     chosen: list[Said] = []
     chunks = [digests.get(number, ()) for number in range(chunk_of(since), chunk_of(upto) + 1)]
     for rank in range(KEPT):
         if left < ROOM:
+            more = min(more, ROOM - left - 1)
             break
+        less = min(less, left - ROOM)
         for said in sorted((kept[rank] for kept in chunks if len(kept) > rank), key=_best_first):
             tokens = count(_line(said)) + 1
-            if tokens <= left and all(said.text != other.text for other in chosen):
+            if tokens > left:
+                more = min(more, tokens - left - 1)
+                continue
+            less = min(less, left - tokens)
+            if all(said.text != other.text for other in chosen):
                 chosen.append(said)
                 left -= tokens
-    if not chosen:
-        return Summary("", since, upto)
     chosen.sort(key=lambda said: (said.seq, -said.score))
-    return Summary("\n".join([head, *map(_line, chosen)]), since, upto)
+    text = "\n".join([head, *map(_line, chosen)]) if chosen else ""
+    return Summary(text, since, upto, limit - less, limit + more)
 
 
 def _best_first(said: Said) -> tuple[float, int]:

@@ -39,9 +39,14 @@ def units(entries: Sequence[Entry]) -> list[list[Entry]]:
 def fit(entries: Sequence[Entry], left: int, result_tokens: int, count: Count) -> list[Fitted]:
     """The newest of `entries` that have room in `left` tokens, in order. Results are cut to `result_tokens`, and other
     texts to half of `left`, where that is needed."""
-    together = units(entries)
-    if sum(entry.tokens for unit in together for entry in unit) <= left:
-        return [Fitted(entry) for unit in together for entry in unit]
+    together = None
+    if "tool" in [entry.message.role for entry in entries]:
+        together = units(entries)
+        entries = [entry for unit in together for entry in unit]
+    if sum([entry.tokens for entry in entries]) <= left:
+        return [Fitted(entry) for entry in entries]
+    if together is None:
+        together = [[entry] for entry in entries]
     chosen: list[list[Fitted]] = []
     for unit in reversed(together):
         shown = [_trimmed(entry, result_tokens if entry.message.role == "tool" else left // 2, count) for entry in unit]

@@ -8,10 +8,12 @@ from typing import Generic, NamedTuple, TypeVar
 from rayflow.errors import Conflict, ValidationError
 from rayflow.messages import OwnedRecord, ReadRecords, Record, RecordWrite, WriteRecords
 from rayflow.messages.records import (
+    ANSWERED,
     MAX_READ_BYTES,
     MAX_VALUE_BYTES,
     MAX_WRITE_BYTES,
     MAX_WRITES,
+    QUEUE,
     RESULTS,
     SESSION,
     TENANT,
@@ -21,6 +23,8 @@ from rayflow.messages.records import (
 MAX_NAME_BYTES = 512
 """Of an owner, a kind or a name."""
 
+ALONE = (TENANT, QUEUE)
+PREFIXES = (SESSION, ANSWERED, USER, RESULTS)
 
 T = TypeVar("T", Record, OwnedRecord)
 
@@ -75,9 +79,11 @@ def check_write(request: WriteRecords) -> None:
 
 def check_owner(owner: str) -> None:
     check_name("owner", owner)
-    if owner != TENANT and not any(owner.startswith(p) and owner != p for p in (SESSION, USER, RESULTS)):
+    if owner not in ALONE and not any(owner.startswith(p) and owner != p for p in PREFIXES):
         raise ValidationError(
-            f"{owner!r} owns no records: an owner is session/<id>, user/<id>, results/<part> or tenant/", param="owner"
+            f"{owner!r} owns no records: an owner is session/<id>, answered/<session id>, user/<id>, results/<part>,"
+            " tenant/ or queue/",
+            param="owner",
         )
 
 

@@ -114,8 +114,8 @@ class ScriptedClient:
     def now_us(self) -> int:
         return NOW_US
 
-    async def run(self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False) -> RunResult:
-        self.outlived.append(outlives)
+    async def run(self, request: RunRequest, timeout_s: float | None = None) -> RunResult:
+        self.outlived.append(request.outlives)
         async for item in self.stream(request, timeout_s):
             if isinstance(item, RunResult):
                 return item
@@ -140,9 +140,9 @@ class ScriptedClient:
             raise
 
     async def batches(
-        self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False
+        self, request: RunRequest, timeout_s: float | None = None
     ) -> AsyncGenerator[list[Token | Progress | RunResult], None]:
-        self.outlived.append(outlives)
+        self.outlived.append(request.outlives)
         async with aclosing(self.stream(request, timeout_s)) as items:
             async for item in items:
                 yield [item]

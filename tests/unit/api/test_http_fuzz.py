@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from api_doubles import ScriptedClient, Wire, config
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayflow.api.chat_request import ChatRequest
@@ -51,11 +51,13 @@ def status_of(path: str, body: bytes) -> int:
 
 
 @given(COMPLETIONS | VALUES)
+@settings(deadline=None)
 def test_any_completion_request_is_answered_or_refused(body: Any) -> None:
     assert status_of("/v1/chat/completions", json.dumps(body).encode()) in (200, 400, 404, 422)
 
 
 @given(CHATS | VALUES)
+@settings(deadline=None)
 def test_any_chat_request_is_answered_or_refused(body: Any) -> None:
     assert status_of("/chat", json.dumps(body).encode()) in (200, 400, 404, 422)
 

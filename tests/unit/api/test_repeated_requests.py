@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from support.whole import PATIENCE_S, Call, Speaker, Whole, whole
 
+from rayflow.actors.sessions import Expiry
+from rayflow.clock import ManualClock
+
 KEYS, DUPLICATES = 50, 20
 
 
@@ -50,6 +53,34 @@ async def test_a_key_is_remembered_with_its_request_when_its_run_is_over(session
         assert t.model.calls == calls
         turns = [turn for turn in await t.turns(first.json["conversation_id"]) if turn.run_id == first.json["run_id"]]
         assert [turn.message.text for turn in turns] == ["q", "q-0 q-1 "]
+
+
+async def test_a_key_is_good_for_a_day_though_its_session_has_expired() -> None:
+    clock, expiry = ManualClock(), Expiry(3600.0, 0.0, 0.001)
+    tenants = [{"name": name, "api_keys": [f"key-{name}-key-{name}"]} for name in ("one", "two")]
+
+    async def expired(t: Whole, hours: float) -> None:
+        clock.advance(hours * 3600)
+        async with asyncio.timeout(PATIENCE_S):
+            while await t.sessions("one"):
+                await asyncio.sleep(0.001)
+
+    async with whole(Speaker(words=2), clock=clock, expiry=expiry, tenants=tenants) as t:
+        mine, other = ({"x_api_key": f"key-{name}-key-{name}"} for name in ("one", "two"))
+        for session in ({}, {"x_session_id": "s"}):
+            first = await ask(t, "k", **mine, **session).done()
+            calls = t.model.calls
+            await expired(t, 1.5)
+            again = await ask(t, "k", ingress=1, **mine, **session).done()
+            told = (again.status, again.json["content"], again.json["run_id"], again.json["usage"])
+            assert told == (200, first.json["content"], first.json["run_id"], first.json["usage"])
+            refused = await ask(t, "k", "another", **mine, **session).done()
+            assert (refused.status, refused.json["type"]) == (422, "urn:rayflow:problem:idempotency-key-reused")
+            assert t.model.calls == calls
+            assert (await ask(t, "k", **other, **session).done()).status == 200
+            assert t.model.calls == calls + 1, "another tenant's key is another key"
+        await expired(t, 23)
+        assert (await ask(t, "k", "another", **mine).done()).status == 200, "after a day it is a new request"
 
 
 async def test_a_conversation_of_another_length_is_another_request() -> None:

@@ -54,7 +54,7 @@ class TenantsClient(ScriptedClient):
             raise NotFound("there is no such session", kind="session", id=message.session_id)
         return await super().session(message)
 
-    async def run(self, request: RunRequest, timeout_s: float | None = None, *, outlives: bool = False) -> Any:
+    async def run(self, request: RunRequest, timeout_s: float | None = None) -> Any:
         self.contexts.append(context.get())
         return await super().run(request, timeout_s)
 

@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rayflow.actors import persistence
 from rayflow.actors.outbox import Outbox
+from rayflow.actors.queue import KIND, Queue
 from rayflow.actors.sessions import Sessions
 from rayflow.app.client import SystemClient
 from rayflow.app.inbox import StreamItem
@@ -19,7 +21,18 @@ from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.load import from_dict
 from rayflow.errors import PeerLost
 from rayflow.events import Event
-from rayflow.messages import AppendTurns, GetHistory, Progress, RunRequest, RunResult, Token, TokenStream, Turn
+from rayflow.messages import (
+    AppendTurns,
+    GetHistory,
+    Progress,
+    ReadRecords,
+    RunRequest,
+    RunResult,
+    Token,
+    TokenStream,
+    Turn,
+)
+from rayflow.messages.records import QUEUE
 from rayflow.stores.memory import MemoryStore
 
 REQUEST = RunRequest("run_1", "s", [Message("user", "hi")], client="client/0", stream=True)
@@ -70,11 +83,11 @@ def client(fabric: InProcessFabric) -> SystemClient:
     return SystemClient(fabric, "client/0", from_dict({"name": "w", "agents": [{"name": "a"}]}))
 
 
-async def read(client: SystemClient, router: Dying, before: Any = None) -> PeerLost:
+async def read(client: SystemClient, router: Dying, before: Any = None, asked: RunRequest = REQUEST) -> PeerLost:
     """Read until the router dies, which it does when three tokens were read; the error."""
     texts: list[str] = []
     with pytest.raises(PeerLost) as lost:
-        async for item in client.stream(REQUEST):
+        async for item in client.stream(asked):
             texts += [item.text] if isinstance(item, Token) else []
             if len(texts) == 3:
                 if before is not None:
@@ -104,6 +117,17 @@ async def test_an_answer_that_the_dead_router_had_stored_stands(fabric: InProces
     assert "partial" not in lost.details
 
 
+async def test_the_next_router_does_not_go_on_with_what_its_client_knows_to_be_cut(
+    fabric: InProcessFabric, client: SystemClient
+) -> None:
+    router = Dying(fabric)
+    asked = replace(REQUEST, repeatable=True)
+    await Queue("router/0", ["router/0"], ["session/0"], fabric, SYSTEM_CLOCK).keep(asked)
+    await read(client, router, asked=asked)
+    assert [turn.message.text for turn in await router.turns()] == ["hi", "0 1 2 "]
+    assert not (await fabric.ask("session/0", ReadRecords("", QUEUE, KIND), PATIENCE_S)).records
+
+
 async def test_a_session_that_has_gone_on_is_left_alone(fabric: InProcessFabric, client: SystemClient) -> None:
     router = Dying(fabric)
     await read(client, router, router.append("user", "next", "run_2"))
@@ -118,7 +142,7 @@ async def test_a_run_that_has_outlived_its_client_leaves_what_that_was_given(
     has_all = asyncio.Event()
 
     async def reader() -> None:
-        async for batch in client.batches(REQUEST, outlives=True):
+        async for batch in client.batches(replace(REQUEST, outlives=True)):
             given.extend(batch)
             if len(given) == 3:
                 has_all.set()

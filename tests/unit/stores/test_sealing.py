@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.errors import StorageError
-from rayflow.stores.sealing import Log, Sealer
+from rayflow.stores.sealing import NONCE_BYTES, Log, Sealer
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 
@@ -105,3 +108,22 @@ def test_more_sessions_than_are_remembered_open_all_the_same(sealer: Sealer, mon
     assert [sealer.open(each, 1, box) for each, box in zip(logs, boxes, strict=True)] == [
         each.session_id.encode() for each in logs
     ]
+
+
+FORKED = """
+import os, sys
+from rayflow.stores.sealing import Log, Sealer
+sealer = Sealer([bytes(32)])
+log = Log("t", "s", sealer.new_key("t", "s"))
+child = os.fork()
+sys.stdout.buffer.write(b"".join(sealer.seal(log, 1, b"x")[1:13] for _ in range(1000)))
+sys.stdout.buffer.flush()
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_no_two_boxes_have_the_same_nonce_not_even_in_a_forked_process() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True, timeout=60)
+    nonces = {done.stdout[i : i + NONCE_BYTES] for i in range(0, len(done.stdout), NONCE_BYTES)}
+    assert (len(done.stdout), len(nonces)) == (2000 * NONCE_BYTES, 2000)

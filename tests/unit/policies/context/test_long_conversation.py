@@ -8,6 +8,8 @@ from long_conversation import FACTS, add, learnt, said, turns
 from rayflow.chat import Message
 from rayflow.config.schema import ContextConfig
 from rayflow.policies.context import Context, Facts, Past, assemble
+from rayflow.policies.context.summary import summarise
+from rayflow.policies.context.tokens import estimate
 
 SMALL = ContextConfig(max_context_tokens=1200, compression_threshold=600, retrieval=5)
 
@@ -60,6 +62,17 @@ def test_the_summary_says_what_it_stands_for_and_the_window_follows_it() -> None
     assert context.pieces[0].inclusion.why.startswith("version 3")
     newest = [piece.inclusion.turn for piece in context.pieces if piece.inclusion.reason == "window"]
     assert newest == list(range(newest[0], 401))
+
+
+def test_a_summary_that_stands_still_is_the_one_that_would_be_made_anew() -> None:
+    past, made = learnt(turns()), set[str]()
+    for limit in (*range(1200), *range(1200, 0, -7)):
+        summary = summarise(past._digests, 1, 300, limit, estimate)
+        assert past.summary(1, 300, limit).text == summary.text, limit
+        made.add(summary.text)
+    assert len(made) > 20
+    other = past.summary(1, 200, 1200)
+    assert (other.since, other.upto) == (1, 200)
 
 
 def test_the_context_is_the_same_whether_the_past_grew_or_was_read_at_once() -> None:
