@@ -2,9 +2,9 @@
 
 The words and the rules are those of Erlang/OTP (supervisor.erl): a restart type says which deaths matter, a strategy
 says who shares the fate of the dead, and a child may die `intensity` times within `period_s` (`add_restart/3`); one
-more death parks it, because a crash loop helps nobody. Not from OTP: the wait grows with the deaths in the window, with
-full jitter, so that children that died together do not come back together; and what is parked is tried again after a
-while.
+more death parks it, because a crash loop helps nobody. Not from OTP: the wait grows with the child's own deaths in the
+window, with full jitter, so that children that died together do not come back together; and what is parked is tried
+again after a while.
 """
 
 from __future__ import annotations
@@ -58,14 +58,26 @@ def along(strategy: Strategy, siblings: Sequence[T], dead: T) -> list[T]:
             return list(siblings[siblings.index(dead) :])
 
 
-def decide(deaths: Sequence[float], policy: RestartPolicy, now: float, rng: random.Random) -> float | None:
+def decide(
+    deaths: Sequence[float],
+    policy: RestartPolicy,
+    now: float,
+    rng: random.Random,
+    own: Sequence[float] | None = None,
+) -> float | None:
     """Seconds to wait before the restart, or None to park the child.
 
-    `deaths`: times of all known deaths, the one to decide about included.
+    `deaths`: times of all known deaths, the one to decide about included. `own`: those of the child alone, where it has
+    siblings: for their deaths it does not wait longer, because it is not the one that keeps dying.
     """
-    recent = sum(1 for at in deaths if now - at <= policy.period_s)
+    recent = _recent(deaths, policy, now)
     if recent > policy.intensity:
         return None
     if recent <= 1:
         return 0.0
-    return rng.uniform(0, min(policy.max_delay_s, policy.base_delay_s * 2.0 ** (recent - 1)))
+    recent_own = recent if own is None else _recent(own, policy, now)
+    return rng.uniform(0, min(policy.max_delay_s, policy.base_delay_s * 2.0 ** (recent_own - 1)))
+
+
+def _recent(deaths: Sequence[float], policy: RestartPolicy, now: float) -> int:
+    return sum(1 for at in deaths if now - at <= policy.period_s)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from rayflow.policies.restart import ExitReason, along, decide, wanted
 from rayflow.runtime.supervision.child import Child, Incarnation
@@ -37,6 +38,11 @@ SETTLED = frozenset({"ready", "parked", "done"})
 """States that nobody who starts later waits for."""
 
 
+class Death(NamedTuple):
+    at: float
+    address: str
+
+
 class Supervisor:
     """`epochs`: the highest epoch that each address has used; no epoch is ever used twice."""
 
@@ -45,7 +51,8 @@ class Supervisor:
         self.epochs = dict(epochs or {})
         self.stopping = False
         self._budget_s = 0.0
-        self._deaths: dict[str, list[float]] = {}
+        self._deaths: dict[str, list[Death]] = {}
+        """By group, in order."""
         self._gated = True
 
     # --- what is wanted ---
@@ -277,12 +284,15 @@ class Supervisor:
         """Seconds until the restart, or None to park. The deaths of a group are counted together."""
         policy = child.spec.group.policy.of(len(self._siblings(child.spec.group)))
         deaths = self._deaths.setdefault(child.spec.group.name, [])
-        deaths.append(now)
-        while deaths[0] < now - policy.period_s:
+        deaths.append(Death(now, child.spec.address))
+        while deaths[0].at < now - policy.period_s:
             deaths.pop(0)
         proven = dead.state == "ready" and now - dead.since > policy.period_s
         child.probation = child.probation and not proven
-        return None if child.probation else decide(deaths, policy, now, rng)
+        if child.probation:
+            return None
+        own = [death.at for death in deaths if death.address == child.spec.address]
+        return decide([death.at for death in deaths], policy, now, rng, own)
 
     # --- what follows ---
 
@@ -397,7 +407,7 @@ class Supervisor:
             assert child.fate is None or child.current is not None, f"{address} is down, and its fate still open"
             assert child.successor is None or child.state == "ready", f"{address} hands over what it does not hold"
         for deaths in self._deaths.values():
-            assert deaths == sorted(deaths), deaths
+            assert [death.at for death in deaths] == sorted(death.at for death in deaths), deaths
 
 
 def _overdue(incarnation: Incarnation, now: float) -> str:

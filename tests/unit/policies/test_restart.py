@@ -51,6 +51,14 @@ def test_no_wait_is_longer_than_the_limit(deaths: int, seed: int) -> None:
     assert delay_s <= 0.5
 
 
+@given(st.integers(2, 30), st.integers())
+def test_a_child_whose_siblings_die_does_not_wait_longer_for_it(deaths: int, seed: int) -> None:
+    policy = RestartPolicy(intensity=30, base_delay_s=0.1, max_delay_s=2.0)
+    delay_s = decide([5.0] * deaths, policy, 5.0, rng(seed), own=[5.0])
+    assert delay_s is not None
+    assert delay_s <= 0.1
+
+
 def test_waits_repeat_with_the_seed_and_differ_without() -> None:
     waits = [decide([1.0, 1.0, 1.0], POLICY, 1.0, rng(seed)) for seed in (1, 2, 1)]
     assert waits[0] == waits[2] != waits[1]
