@@ -35,6 +35,16 @@ class Chat:
         client, exchange = self.runs.client, Exchange.of(request)
         raw = await read_json(exchange.headers, request.receive, client.config.security)
         body = convert(raw, ChatRequest)
+        run = self.run(exchange, body, streamed=bool(body.stream))
+        timeout = timeout_s(exchange.headers)
+        if body.stream:
+            return self.runs.stream(run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id))
+        result = await self.runs.complete(run, timeout, request)
+        return json_response(chat_answer(result, self.catalogue.workflow))
+
+    def run(self, exchange: Exchange, body: ChatRequest, streamed: bool) -> RunRequest:
+        """The run that a message asks for. Raises `ValidationError`, `NotFound`."""
+        client = self.runs.client
         body.check()
         check_length(body.message, client.config.processing, "message")
         if body.agent is not None and body.agent not in self.catalogue.agents:
@@ -45,7 +55,7 @@ class Chat:
         )
         priority = priority_of(exchange, body.metadata or {}, client.config.priority)
         options = turn_options(exchange, client.config.processing, body.multitask_strategy, body.on_disconnect)
-        run = RunRequest(
+        return RunRequest(
             run_id=exchange.id,
             session_id=session_id,
             messages=[Message("user", body.message)],
@@ -53,9 +63,9 @@ class Chat:
             tenant=exchange.tenant,
             user_id=safe_id(body.user_id, "user_id") if body.user_id is not None else "",
             agent=body.agent or "",
-            client=client.address if body.stream else "",
-            stream=bool(body.stream),
-            progress=bool(body.stream),
+            client=client.address if streamed else "",
+            stream=streamed,
+            progress=streamed,
             new_session=new_session,
             repeatable=repeatable,
             joins=options.joins,
@@ -70,8 +80,3 @@ class Chat:
             user_tier=priority.user_tier,
             urgency=priority.urgency,
         )
-        timeout = timeout_s(exchange.headers)
-        if body.stream:
-            return self.runs.stream(run, timeout, ChatEncoder(self.catalogue.workflow, exchange.id))
-        result = await self.runs.complete(run, timeout, request)
-        return json_response(chat_answer(result, self.catalogue.workflow))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import msgspec
 
 from rayflow.api import sse
 from rayflow.api.problems import problem
-from rayflow.api.runs import kept, rest
+from rayflow.api.said import Said
 from rayflow.errors import WorkflowError
 from rayflow.events import Event
 from rayflow.messages import PartSummary, RunResult, Token
-
-AGGREGATOR = "aggregator"
-"""The node that speaks for several agents."""
 
 
 class ChatUsage(msgspec.Struct, frozen=True):
@@ -72,17 +68,21 @@ def chat_answer(result: RunResult, workflow: str) -> ChatAnswer:
         conversation_id=result.session_id,
         run_id=result.run_id,
         agents=result.agents,
-        usage=_usage(result),
+        usage=usage_of(result),
         metrics=ChatMetrics(result.duration_ms, [_part(part) for part in result.parts]),
-        metadata=ChatMetadata(
-            workflow=workflow,
-            model=result.model,
-            finish_reason=result.finish_reason,
-            strategy=result.strategy,
-            confidence=result.confidence,
-            turn=result.turn,
-            data=result.metadata,
-        ),
+        metadata=metadata_of(result, workflow),
+    )
+
+
+def metadata_of(result: RunResult, workflow: str) -> ChatMetadata:
+    return ChatMetadata(
+        workflow=workflow,
+        model=result.model,
+        finish_reason=result.finish_reason,
+        strategy=result.strategy,
+        confidence=result.confidence,
+        turn=result.turn,
+        data=result.metadata,
     )
 
 
@@ -92,22 +92,17 @@ class ChatEncoder:
     def __init__(self, workflow: str, request_id: str) -> None:
         self._workflow = workflow
         self._request_id = request_id
-        self._sent: dict[str, list[str]] = defaultdict(list)
+        self._sent = Said()
 
     def token(self, token: Token) -> bytes:
         self._sent[token.agent].append(token.text)
         return sse.event({"type": "token", "content": token.text, "node": token.agent}, token.seq)
 
     def progress(self, event: Event) -> bytes:
-        facts = {name: value for name in _TOLD if (value := getattr(event, name))}
-        return sse.event({"type": "event", "event": event.kind, **facts}, event.seq)
+        return sse.event({"type": "event", "event": event.kind, **told(event)}, event.seq)
 
     def result(self, result: RunResult) -> bytes:
-        # One agent's tokens are its answer, so the rest of them is due. What several agents say is nobody's stream: it
-        # follows as one piece of a node of its own, after the tokens of the agent that leads, where one does.
-        begun = result.streamed or self._alone(result)
-        left = rest("".join(self._sent[begun]), result.content)
-        node = begun if len(result.agents) == 1 else AGGREGATOR
+        node, left = self._sent.due(result)
         usage = {
             "workflow_type": self._workflow,
             "full_content": result.content,
@@ -115,7 +110,7 @@ class ChatEncoder:
             "run_id": result.run_id,
             "agents": result.agents,
             "finish_reason": result.finish_reason,
-            **msgspec.structs.asdict(_usage(result)),
+            **msgspec.structs.asdict(usage_of(result)),
             **({"cache": result.metadata["cache"]} if "cache" in result.metadata else {}),
         }
         return b"".join(
@@ -128,26 +123,22 @@ class ChatEncoder:
             )
         )
 
-    def _alone(self, result: RunResult) -> str:
-        """The agent whose words alone the joined answer is, where it said them just so."""
-        if len(result.agents) == 1 and result.content.startswith("".join(self._sent[result.agents[0]])):
-            return result.agents[0]
-        return AGGREGATOR
-
     def error(self, error: WorkflowError) -> bytes:
-        told = sse.event({"type": "error", "error": problem(error, self._request_id)})
-        if len(self._sent) == 1:
-            ((agent, texts),) = self._sent.items()
-            if left := kept("".join(texts), error):
-                return sse.event({"type": "token", "content": left, "node": agent}) + told
-        return told
+        agent, left = self._sent.due_after(error)
+        due = sse.event({"type": "token", "content": left, "node": agent}) if left else b""
+        return due + sse.event({"type": "error", "error": problem(error, self._request_id)})
 
 
 _TOLD = ("agent", "status", "strategy", "confidence", "model", "duration_ms", "queue_ms", "ttft_ms",
          "prompt_tokens", "completion_tokens", "error", "error_message", "data")  # fmt: skip
 
 
-def _usage(result: RunResult) -> ChatUsage:
+def told(event: Event) -> dict[str, Any]:
+    """What a client is told of an event of its run."""
+    return {name: value for name in _TOLD if (value := getattr(event, name))}
+
+
+def usage_of(result: RunResult) -> ChatUsage:
     usage = result.usage
     return ChatUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.estimated)
 

@@ -27,8 +27,9 @@ class Door:
             await self.app(scope, receive, _parting(send) if self.leaving else send)
         elif scope.get("path") == "/healthz":
             await _answer(200, [(b"content-type", b"application/json")], b'{"status":"ok"}', send)
-        elif scope["type"] == "http":
-            await _refuse(scope["path"], "the workflow is starting: try again shortly", send)
+        elif scope["type"] != "lifespan":
+            kind = "" if scope["type"] == "http" else "websocket."
+            await _refuse(scope["path"], "the workflow is starting: try again shortly", send, kind)
 
 
 def _parting(send: Send) -> Send:
@@ -42,10 +43,11 @@ def _parting(send: Send) -> Send:
     return part
 
 
-async def _refuse(path: str, why: str, send: Send) -> None:
-    await _answer(*answer(Unavailable(why, retry_after_s=1), path, new_run_id()), send)
+async def _refuse(path: str, why: str, send: Send, kind: str = "") -> None:
+    await _answer(*answer(Unavailable(why, retry_after_s=1), path, new_run_id()), send, kind)
 
 
-async def _answer(status: int, headers: list[tuple[bytes, bytes]], body: bytes, send: Send) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _answer(status: int, headers: list[tuple[bytes, bytes]], body: bytes, send: Send, kind: str = "") -> None:
+    """`kind`: what stands before the type of messages; WebSockets that are not opened have `websocket.`."""
+    await send({"type": f"{kind}http.response.start", "status": status, "headers": headers})
+    await send({"type": f"{kind}http.response.body", "body": body})

@@ -35,10 +35,18 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Edge:
-    """The ASGI application. `hot`: handlers by (method, path); `app`: everything else."""
+    """The ASGI application. `hot`: handlers by (method, path); `sockets`: WebSockets; `app`: everything else."""
 
-    def __init__(self, app: ASGIApp, hot: Mapping[tuple[str, str], Handler], keys: ApiKeys, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hot: Mapping[tuple[str, str], Handler],
+        sockets: ASGIApp,
+        keys: ApiKeys,
+        metrics: Metrics,
+    ) -> None:
         self.app = app
+        self._sockets = sockets
         self._hot = hot
         self._keys = keys
         self._metrics = metrics
@@ -49,7 +57,7 @@ class Edge:
         elif scope["type"] == "http":
             await self._request(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008, "reason": "no WebSocket routes"})
+            await self._sockets(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()

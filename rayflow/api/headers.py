@@ -23,7 +23,7 @@ Headers = dict[bytes, bytes]
 _SINGLE = (
     b"host", b"content-length", b"content-type", b"transfer-encoding",
     b"authorization", b"x-api-key", b"x-session-id", b"x-timeout-s", b"idempotency-key", b"x-rayflow-priority",
-    b"x-rayflow-in-progress", b"last-event-id", b"x-session-lock",
+    b"x-rayflow-in-progress", b"last-event-id", b"x-session-lock", b"origin",
 )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ from rayflow.api.decode import fault
 from rayflow.api.docs_page import docs_page
 from rayflow.api.edge import Edge
 from rayflow.api.metrics import Metrics
-from rayflow.api.openapi import DocumentedApi, answers, events, request_body
-from rayflow.api.problems import MethodNotAllowed
+from rayflow.api.openapi import DocumentedApi, answers, errors, events, request_body
+from rayflow.api.problems import MethodNotAllowed, UpgradeRequired
 from rayflow.api.run_routes import RunRoutes, RunStatus
 from rayflow.api.runs import Runs
 from rayflow.api.session_routes import add_session_routes
@@ -40,6 +40,8 @@ from rayflow.api.states import States
 from rayflow.api.system import State, System
 from rayflow.api.user_routes import add_user_routes
 from rayflow.api.users import UserRoutes
+from rayflow.api.websocket.handshake import PATH as SOCKETS
+from rayflow.api.websocket.handshake import Handshake
 from rayflow.app.caches import CacheDesk
 from rayflow.app.client import SystemClient
 from rayflow.errors import NotFound
@@ -75,7 +77,8 @@ def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIA
     add_cache_routes(api, CacheRoutes(CacheDesk(client), config.name))
     _add_run_routes(api, RunRoutes(runs, catalogue.workflow))
     _add_system_routes(api, System(client, catalogue, metrics))
-    return Edge(api, {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}, keys, metrics)
+    hot = {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}
+    return Edge(api, hot, Handshake(chat, keys, metrics), keys, metrics)
 
 
 def _add_openai_routes(api: DocumentedApi, completions: ChatCompletions, system: System) -> None:
@@ -106,6 +109,17 @@ def _add_chat_route(api: DocumentedApi, chat: Chat) -> None:
         answers(200, "The answer.", ChatAnswer, stream=True),
         request_body(ChatRequest),
     )
+    api.route(
+        "GET",
+        SOCKETS,
+        _upgrade,
+        "Chat over a WebSocket, several messages and sessions at once",
+        {101: {"description": "The connection is a WebSocket."}, **errors()},
+    )
+
+
+async def _upgrade() -> Response:
+    raise UpgradeRequired("this route is for WebSockets: connect with a client of those")
 
 
 def _add_run_routes(api: DocumentedApi, runs: RunRoutes) -> None:

@@ -80,7 +80,7 @@ class Ingress:
                 raise
             finally:
                 await member.close()
-            self._web.door.app = None
+            self._web.shut()
 
     def _reconfigure(self, client: SystemClient, config: bytes) -> None:
         client.config = restore(config)
@@ -89,10 +89,8 @@ class Ingress:
     def _open(self, client: SystemClient) -> None:
         config = client.config
         to_file(Path(config.storage.state), self._address, config.monitoring.log_level)
-        self._web.ready_grace_s = config.processing.ready_grace_s
-        self._web.drain_s = config.processing.drain_s
         self._metrics = self._metrics or Metrics(config.name)
-        self._web.door.app = create_app(client, metrics=self._metrics)
+        self._web.open(create_app(client, metrics=self._metrics), config)
         if not self._opened.is_set():
             collector.settle()
             self._opened.set()

@@ -60,6 +60,10 @@ class Metrics:
         self._contexts = {False: contexts.labels("hit"), True: contexts.labels("miss")}
         self.caches = CacheSamples()
         registry.register(self.caches)
+        self.sockets: set[object] = set()
+        """Those that are open."""
+        open_sockets = Gauge("rayflow_websockets", "WebSockets that are open.", registry=registry)
+        open_sockets.set_function(self.sockets.__len__)
         self._in_flight = Gauge("rayflow_runs_in_flight", "Runs that are not finished.", registry=registry)
         self._status = {status: self._executions.labels(workflow, status) for status in ("ok", "error", "cancelled")}
         self._by_answer: dict[tuple[str, int], Counter] = {}

@@ -143,20 +143,21 @@ def answers(
     content: Schema = {"application/json": {"schema": _ref(kind)}}
     if stream:
         content["text/event-stream"] = {"schema": {"type": "string"}}
-    return {status: {"description": about, "content": content}, **_errors(openai)}
+    return {status: {"description": about, "content": content}, **errors(openai)}
 
 
 def events(about: str) -> Responses:
     """`responses` of a route that only streams."""
     content: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
-    return {200: {"description": about, "content": content}, **_errors(openai=False)}
+    return {200: {"description": about, "content": content}, **errors()}
 
 
 def no_content(about: str) -> Responses:
-    return {204: {"description": about}, **_errors(openai=False)}
+    return {204: {"description": about}, **errors()}
 
 
-def _errors(openai: bool) -> Responses:
+def errors(openai: bool = False) -> Responses:
+    """`responses` of what may go wrong at a route."""
     media, kind = ("application/json", OpenAIError) if openai else ("application/problem+json", Problem)
     error = {"description": "The request was refused.", "content": {media: {"schema": _ref(kind)}}}
     return {"4XX": error, "5XX": {**error, "description": "The run or the service failed."}}

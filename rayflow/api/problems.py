@@ -52,6 +52,16 @@ class MethodNotAllowed(ValidationError):
     slug, title, status = "method-not-allowed", "Method not allowed", 405
 
 
+class UpgradeRequired(ValidationError):
+    slug, title, status = "upgrade-required", "Route of WebSockets", 426
+
+
+class OriginNotAllowed(ValidationError):
+    """A page of another site wants to talk in the name of whoever looks at it."""
+
+    slug, title, status = "origin-not-allowed", "Pages of this site may not connect", 403
+
+
 class BodyTooSlow(ValidationError):
     slug, title, status, retryable = "body-too-slow", "Body arrived too slowly", 408, True
 
@@ -142,6 +152,8 @@ def _advice(error: WorkflowError) -> RawHeaders:
         headers.append((b"www-authenticate", b'Bearer realm="rayflow"'))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", str(error.details["allow"]).encode()))
+    if isinstance(error, UpgradeRequired):
+        headers.append((b"upgrade", b"websocket"))
     if isinstance(error, HeadersInvalid | BodyTooSlow | BodyTooLarge):  # what follows on this connection is not trusted
         headers.append((b"connection", b"close"))
     return headers

@@ -29,7 +29,7 @@ from rayflow.messages import Progress, RunRequest, RunResult, Token
 
 
 class Encoder(Protocol):
-    """One wire format of one run. Every method returns complete server-sent events, or nothing."""
+    """One wire format of one run. Every method returns complete events of its format, or nothing."""
 
     def token(self, token: Token) -> bytes: ...
 
@@ -120,7 +120,7 @@ class RunStream(Response):
         """What comes together is written together: a write costs more than a token."""
         async with aclosing(self._batches()) as batches:
             async for batch in batches:
-                events = b"".join([self._encode(item, meter) for item in batch])
+                events = b"".join([encoded(item, self._encoder, meter) for item in batch])
                 if isinstance(batch[-1], RunResult):
                     if "cache" in batch[-1].metadata:  # told where nothing else was sent before, as of a kept answer
                         Exchange.of(scope).cache = batch[-1].metadata["cache"]
@@ -128,15 +128,17 @@ class RunStream(Response):
                 elif events:
                     await out.write(events)
 
-    def _encode(self, item: StreamItem, meter: RunMeter) -> bytes:
-        if isinstance(item, Token):
-            meter.token()
-            return self._encoder.token(item)
-        if isinstance(item, Progress):
-            return self._encoder.progress(item.event)
+
+def encoded(item: StreamItem, encoder: Encoder, meter: RunMeter) -> bytes:
+    """What a client is told of one item of its run, measured."""
+    if isinstance(item, Token):
         meter.token()
-        meter.finished(item)
-        return self._encoder.result(item)
+        return encoder.token(item)
+    if isinstance(item, Progress):
+        return encoder.progress(item.event)
+    meter.token()
+    meter.finished(item)
+    return encoder.result(item)
 
 
 def _present() -> bool:

@@ -37,9 +37,7 @@ async def serve_in_process(
             web = WebServer()
 
             def open_door() -> None:
-                processing = client.config.processing
-                web.ready_grace_s, web.drain_s = processing.ready_grace_s, processing.drain_s
-                web.door.app = create_app(client, metrics=metrics)
+                web.open(create_app(client, metrics=metrics), client.config)
 
             async def go_over(config: WorkflowConfig) -> Reconfigured:
                 changed = await ask_coordinator(system.fabric, config)

@@ -17,10 +17,11 @@ from rayflow.errors import Unavailable
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`sessions`: "volatile" where they may be lost, by the configuration's own choice."""
+    """`sessions`: "volatile" where they may be lost, by the configuration's own choice. `websockets`: open ones."""
 
     status: str
     sessions: str = ""
+    websockets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class System:
         return json_response(self._state("ready"))
 
     def _state(self, status: str) -> State:
-        return State(status, "volatile" if self.client.config.session.volatile else "")
+        volatile = self.client.config.session.volatile
+        return State(status, "volatile" if volatile else "", len(self.metrics.sockets))
 
     async def expose(self) -> Response:
         config = self.client.config

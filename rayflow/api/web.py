@@ -20,6 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rayflow.api.door import Door
 from rayflow.api.guard import GONE
+from rayflow.api.websocket.line import MAX_FRAME_BYTES, PING_S, Line
+from rayflow.config.schema import WorkflowConfig
 
 BACKLOG = 2048
 TICK_S = 0.02
@@ -38,6 +40,16 @@ class Protocol(HttpToolsProtocol):
         if cycle is not None and cycle.scope is self.scope:
             cycle.scope[GONE] = lambda: cycle.disconnected or cycle.transport.is_closing()  # type: ignore[literal-required]
 
+    def _should_upgrade(self) -> bool:
+        """Only as RFC 6455 section 4.1 has it; anything else is a request that may also ask for an upgrade."""
+        return self.scope["method"] == "GET" and self.scope["http_version"] == "1.1" and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()  # it came behind a request whose answer is not written yet
+        else:
+            super().handle_websocket_upgrade()
+
 
 class WebServer(uvicorn.Server):
     """uvicorn with an end of its own. `cut`: requests that were not finished when the drain budget was spent.
@@ -50,6 +62,10 @@ class WebServer(uvicorn.Server):
         config = uvicorn.Config(
             self.door,
             http=Protocol,
+            ws=Line,
+            ws_max_size=MAX_FRAME_BYTES,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
             lifespan="off",
             access_log=False,
             log_config=None,
@@ -63,6 +79,24 @@ class WebServer(uvicorn.Server):
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
         self._closed_at = 0.0
+
+    def open(self, app: ASGIApp, config: WorkflowConfig) -> None:
+        """Serve this application, under its configuration, in place of another."""
+        self.ready_grace_s, self.drain_s = config.processing.ready_grace_s, config.processing.drain_s
+        self.config.ws_per_message_deflate = config.security.websocket_compression
+        self._replace(app)
+
+    def shut(self) -> None:
+        """Serve none, until there is one."""
+        self._replace(None)
+
+    def _replace(self, app: ASGIApp | None) -> None:
+        """Requests that are inside stay with the old one; WebSockets, which would never leave it, are closed when
+        their runs have ended."""
+        self.door.app = app
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Line):
+                connection.shutdown()
 
     def stop(self) -> None:
         """Ask it to end; ask again, and it does so at once."""

@@ -32,6 +32,17 @@ class SecurityConfig(Section):
     """Largest request body."""
     max_json_depth: Annotated[int, Field(ge=4, le=512)] = 64
     """Deepest nesting of a request body."""
+    websocket_origins: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]] = []
+    """Sites whose pages may open a WebSocket, as `https://chat.example.com`. Empty: those of this computer and, where
+    keys are asked for, the one that has the server's own address."""
+    websocket_runs: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Runs that one WebSocket may have under way."""
+    websocket_messages_per_s: Annotated[float, Field(gt=0, le=100_000)] = 20.0
+    """Messages that one WebSocket may send in the long run, and twice as many at once."""
+    websocket_idle_s: Annotated[float, Field(gt=0, le=604_800)] = 3600.0
+    """A WebSocket on which nothing was asked for so long is closed."""
+    websocket_compression: bool = False
+    """Compress WebSocket messages for clients that offer it (RFC 7692): fewer bytes, more CPU and memory for each."""
 
 
 class StorageConfig(Section):

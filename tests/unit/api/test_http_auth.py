@@ -24,7 +24,7 @@ ROUTES = [
     ("DELETE", "/users/a/preferences"), ("GET", "/users/a/memories"), ("POST", "/users/a/memories"),
     ("DELETE", "/users/a/memories"), ("POST", "/users/a/memories/search"), ("POST", "/users/a/memories/consolidate"),
     ("DELETE", "/users/a/memories/a"), ("GET", "/v1/caches"), ("DELETE", "/v1/caches/results"),
-    ("POST", "/runs/a/cancel"), ("GET", "/runs/a/events"),
+    ("POST", "/runs/a/cancel"), ("GET", "/runs/a/events"), ("GET", "/ws"),
     ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/healthz"), ("GET", "/readyz"),
     ("GET", "/nowhere"), ("GET", "/v1/nowhere"), ("PUT", "/healthz/x"),
 ]  # fmt: skip

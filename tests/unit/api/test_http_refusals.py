@@ -272,16 +272,6 @@ async def test_unknown_paths_and_methods_elsewhere_are_problems(
     assert answer.headers.get("allow") == allow
 
 
-async def test_a_websocket_is_refused(client: ScriptedClient) -> None:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await create_app(client)({"type": "websocket", "path": "/chat", "headers": []}, Wire("/").receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
-
-
 async def test_a_refusal_does_not_repeat_a_long_name(http: httpx2.AsyncClient) -> None:
     for name in ("x" * 100_000, " - at `$" * 10_000):
         answer = await http.post(COMPLETIONS, content=ask(**{name: 1}), headers={"content-type": "application/json"})

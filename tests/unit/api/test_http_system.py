@@ -16,8 +16,10 @@ from rayflow.api.problems import (
     BodyTooSlow,
     HeadersInvalid,
     MethodNotAllowed,
+    OriginNotAllowed,
     UnsupportedMediaType,
     UnsupportedParameter,
+    UpgradeRequired,
 )
 from rayflow.errors import BY_SLUG
 
@@ -71,7 +73,7 @@ async def test_the_document_describes_every_route_and_leads_nowhere_else(http: h
     document = (await http.get("/openapi.json")).json()
     assert {(method, path) for path, item in document["paths"].items() for method in item} == {
         ("post", "/v1/chat/completions"), ("get", "/v1/models"), ("get", "/v1/models/{model_id}"),
-        ("post", "/chat"), ("post", "/sessions"), ("get", "/sessions/{session_id}"),
+        ("post", "/chat"), ("get", "/ws"), ("post", "/sessions"), ("get", "/sessions/{session_id}"),
         ("get", "/sessions"), ("patch", "/sessions/{session_id}"), ("delete", "/sessions/{session_id}"),
         ("get", "/sessions/{session_id}/history"), ("post", "/sessions/{session_id}/fork"),
         ("post", "/sessions/{session_id}/lock"), ("delete", "/sessions/{session_id}/lock"),
@@ -130,7 +132,10 @@ async def test_the_written_documentation_has_every_route_and_every_error(http: h
     document = (await http.get("/openapi.json")).json()
     routes = {f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item}
     assert set(re.findall(r"^\| `((?:GET|POST|PATCH|DELETE) [^`]+)`", text, re.MULTILINE)) == routes
-    own = (HeadersInvalid, UnsupportedMediaType, UnsupportedParameter, MethodNotAllowed, BodyTooSlow)
+    own = (
+        HeadersInvalid, UnsupportedMediaType, UnsupportedParameter, MethodNotAllowed, BodyTooSlow, UpgradeRequired,
+        OriginNotAllowed,
+    )  # fmt: skip
     expected = {cls.slug: cls.status for cls in (*BY_SLUG.values(), *own)}
     rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \| (\d{3}) \|", text, re.MULTILINE)
     written = {slug: int(status) for slugs, status in rows for slug in re.findall(r"`([a-z-]+)`", slugs)}
