@@ -57,7 +57,7 @@ class RayBackend:
         site = self._site
         try:
             alive = await self._alive()
-            node = self._choose(role, alive)
+            node = self._choose(role, address, alive)
             home = node.id == site.node
             boot = Boot(
                 address=address,
@@ -117,10 +117,18 @@ class RayBackend:
             if entry["Alive"] and await _listens(entry["NodeManagerAddress"], entry["NodeManagerPort"])
         ]
 
-    def _choose(self, role: str, alive: Iterable[tuple[str, str]]) -> Node:
+    def _choose(self, role: str, address: str, alive: Iterable[tuple[str, str]]) -> Node:
         """Counts and chooses in one step: spawns run side by side."""
         running = Counter(process.node for process in self._processes.values())
-        return spread(role, [Node(node, host, running[node]) for node, host in alive], self._site.node)
+        pool = _pool(address)
+        siblings = Counter(process.node for (each, _), process in self._processes.items() if _pool(each) == pool)
+        nodes = [Node(node, host, running[node], siblings[node]) for node, host in alive]
+        return spread(role, nodes, self._site.node)
+
+
+def _pool(address: str) -> str:
+    """`agent/billing` of `agent/billing/1`."""
+    return address.rpartition("/")[0]
 
 
 async def _listens(host: str, port: int) -> bool:

@@ -1,7 +1,7 @@
 """Which machine of a cluster a new process goes to.
 
-What owns files stays where the files are. Everything else goes where the fewest of our processes are, so that the death
-of one machine takes the smallest part of every pool.
+What owns files stays where the files are. Everything else goes where the fewest of its own pool are, so that the death
+of one machine takes the smallest part of every pool; among those machines, where the fewest of our processes are.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ AT_HOME = frozenset({"session", "eventlog"})
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`host`: its address for other machines. `processes`: how many of ours it runs."""
+    """`host`: its address for other machines. `processes`: how many of ours it runs, `siblings`: of those, how many in
+    the pool of the new one."""
 
     id: str
     host: str = ""
     processes: int = 0
+    siblings: int = 0
 
 
 def spread(role: str, nodes: Sequence[Node], home: str) -> Node:
@@ -31,4 +33,4 @@ def spread(role: str, nodes: Sequence[Node], home: str) -> Node:
         raise ValueError("no node is alive")
     if role in AT_HOME:
         nodes = [node for node in nodes if node.id == home] or nodes
-    return min(nodes, key=lambda node: (node.processes, node.id))
+    return min(nodes, key=lambda node: (node.siblings, node.processes, node.id))

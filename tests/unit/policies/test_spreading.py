@@ -13,6 +13,11 @@ def test_a_process_goes_where_the_fewest_are() -> None:
     assert spread("agent", [HOME, AWAY], "home") is AWAY
 
 
+def test_a_pool_is_spread_before_machines_are_evened_out() -> None:
+    full, empty = Node("full", processes=9, siblings=0), Node("empty", processes=1, siblings=1)
+    assert spread("agent", [full, empty], "full") is full
+
+
 @pytest.mark.parametrize("role", ["session", "eventlog"])
 def test_what_owns_files_stays_with_the_state_folder(role: str) -> None:
     assert spread(role, [HOME, AWAY], "home") is HOME
