@@ -131,6 +131,13 @@ class ContentRejected(ValidationError):
 class KeyReused(ValidationError):
     slug, title, status = "idempotency-key-reused", "Idempotency-Key belongs to another request", 422
 
+    def __init__(
+        self,
+        message: str = "this Idempotency-Key belongs to a request with another body: use a new key for a new request",
+        **details: Any,
+    ) -> None:
+        super().__init__(message, **{"param": "idempotency-key", **details})
+
 
 class PoisonMessage(ValidationError):
     slug, title, status = "poison-message", "Message ended the processes that worked on it", 422

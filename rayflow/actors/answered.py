@@ -64,10 +64,7 @@ class Answered:
             return None
         turn = _decode(found[0].value).turn
         if turn.digest != request.digest:
-            raise KeyReused(
-                "this Idempotency-Key belongs to a request with another body: use a new key for a new request",
-                param="idempotency-key",
-            )
+            raise KeyReused()
         return Appended(turn.seq, answer=turn)
 
     async def keep(self, request: AppendTurns, appended: Appended) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from rayflow.actors.answered import REMEMBERED_S
 from rayflow.actors.persistence import persist
 from rayflow.clock import Clock, deadline
 from rayflow.errors import WorkflowError
@@ -38,8 +39,8 @@ from rayflow.policies.placement import owner, record_shard
 from rayflow.runtime.ports import Fabric, RecordStore
 
 KIND = "run"
-KEPT_S = 86_400.0
-"""What nobody has taken over for so long is dropped: as long as an idempotency key is remembered."""
+KEPT_S = REMEMBERED_S
+"""What nobody has taken over for so long is dropped."""
 MOST_ATTEMPTS = 10
 """Crashes of whoever works on a run, after which it is dropped: it may be their cause."""
 MOST_AT_ONCE = MAX_WRITE_BYTES // MAX_VALUE_BYTES

@@ -77,11 +77,7 @@ class UnderWay:
         if not (request.repeatable or request.attempt):
             raise Conflict(f"run {request.run_id} is under way already: give each run an id of its own")
         if _question(request) != _question(self.request):
-            raise KeyReused(
-                "this Idempotency-Key belongs to a request with another body: use a new key for a new request",
-                param="idempotency-key",
-                run_id=request.run_id,
-            )
+            raise KeyReused(run_id=request.run_id)
         if not (request.joins or request.attempt):
             raise Conflict(
                 "the request with this Idempotency-Key is still being worked on: ask again when it is done, or wait",

@@ -42,10 +42,7 @@ def repeated(
     Raises `KeyReused` where the run's turns came with another request.
     """
     if digest and any(turn.digest not in ("", digest) for turn in written):
-        raise KeyReused(
-            "this Idempotency-Key belongs to a request with another body: use a new key for a new request",
-            param="idempotency-key",
-        )
+        raise KeyReused()
     if not partial:
         written = [turn for turn in written if not turn.partial]
     answers = all(role == "assistant" for role in roles)
