@@ -54,12 +54,15 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
         return "\n".join(part["text"] for part in self.content if isinstance(part.get("text"), str))
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the model's endpoint counted them; `estimated` where it reported none."""
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens as the model's endpoint counted them; `estimated` where it reported none. `cached_tokens` are those of the
+    prompt that it had in its cache, `reasoning_tokens` those of the answer that it thought with."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     estimated: bool = False
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -70,6 +73,8 @@ class Usage(msgspec.Struct, frozen=True):
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.estimated or other.estimated,
+            self.cached_tokens + other.cached_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -116,12 +121,15 @@ class ModelRequest(msgspec.Struct, frozen=True):
 
 class ModelChunk(msgspec.Struct, frozen=True):
     """What arrived of a streamed answer at once: `pieces` of text as the model cut them, mostly tokens. The last
-    chunk of a stream carries `finish_reason`, and `usage` where known."""
+    chunk of a stream carries `finish_reason`, and where they are known `usage`, the `model` that the endpoint names and
+    the `response_id` that it gave its answer."""
 
     pieces: tuple[str, ...] = ()
     tool_calls: tuple[ToolCallDelta, ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    model: str = ""
+    response_id: str = ""
 
     @property
     def text(self) -> str:
@@ -129,10 +137,11 @@ class ModelChunk(msgspec.Struct, frozen=True):
 
 
 class ModelReply(msgspec.Struct, frozen=True):
-    """A complete answer. `model` is the name the endpoint reports."""
+    """A complete answer. `model` is the name the endpoint reports, `response_id` the id that it gave its answer."""
 
     text: str
     finish_reason: FinishReason
     usage: Usage
     model: str
     tool_calls: list[ToolCall] = []
+    response_id: str = ""

@@ -21,3 +21,6 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
 
 context: ContextVar[Context | None] = ContextVar("context", default=None)
 """That of the message whose handler runs; None where it had none. Set by the fabric, and by whoever starts a run."""
+
+subject: ContextVar[object] = ContextVar("subject", default=None)
+"""The message that this task works on, where it is about a run: what lines of the process's own log say of it."""

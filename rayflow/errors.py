@@ -13,6 +13,9 @@ says whether the same request may succeed later without being changed.
     │   ├── BodyTooLarge          body-too-large
     │   ├── ContentRejected       content-rejected          the text broke a configured policy
     │   ├── KeyReused             idempotency-key-reused    the key belongs to another request
+    │   ├── SqlNotAllowed         sql-not-allowed           the SQL is wrong, or reaches beyond the views
+    │   ├── SqlTimeout            sql-timeout               the question took longer than `limit_s`
+    │   ├── SqlTooLarge           sql-too-large             the question took more memory, or its answer is too large
     │   └── PoisonMessage         poison-message            `replicas` died working on it: in quarantine
     ├── AuthenticationError       unauthenticated
     ├── NotFound                  not-found                 `kind` and `id` say what
@@ -57,7 +60,7 @@ class Exit(IntEnum):
     CONFIG = 3
     INPUT = 4
     PARTIAL = 5
-    """Finished with failed rows, or a drain was cut short."""
+    """Finished with failed rows or with differences that were not to be, or a drain was cut short."""
     DEPENDENCY = 6
     STORAGE = 7
 
@@ -137,6 +140,18 @@ class KeyReused(ValidationError):
         **details: Any,
     ) -> None:
         super().__init__(message, **{"param": "idempotency-key", **details})
+
+
+class SqlNotAllowed(ValidationError):
+    slug, title, status = "sql-not-allowed", "SQL not allowed", 422
+
+
+class SqlTimeout(ValidationError):
+    slug, title, status = "sql-timeout", "SQL took too long", 408
+
+
+class SqlTooLarge(ValidationError):
+    slug, title, status = "sql-too-large", "SQL needs too much", 413
 
 
 class PoisonMessage(ValidationError):

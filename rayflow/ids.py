@@ -28,10 +28,6 @@ def new_lock_token() -> str:
     return f"lock_{secrets.token_hex(16)}"
 
 
-def new_event_id() -> str:
-    return f"ev_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
-
-
 def is_safe_id(text: str) -> bool:
     """Whether a client's own id (session, user, key) may be used as it is: 1 to 255 characters, no blanks or
     controls."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rayflow.actors.accounts import ADDRESS
@@ -29,6 +29,7 @@ from rayflow.clock import Clock
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import DeadlineExceeded, Overloaded, Unavailable, WorkflowError
 from rayflow.messages import Reserve, RunRequest, Settle, Spent
+from rayflow.policies.prices import entry_of
 from rayflow.runtime.limits import Limits
 from rayflow.runtime.part import PartState
 from rayflow.runtime.ports import Fabric
@@ -60,7 +61,8 @@ class Held:
     """What is reserved for a run, and what its replicas said of calls that were cut short."""
 
     estimate: Estimate
-    spent: dict[str, Usage] = field(default_factory=dict)
+    spent: dict[str, list[Spent]] = field(default_factory=dict)
+    """By agent."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -71,7 +73,8 @@ class Admission:
         self._clock = clock
         self._limits = Limits(config)
         self._own_rates = Rates(self._limits, keepers=config.processing.routers)
-        self._models = {agent.name: config.model(agent.model) for agent in config.agents}
+        self._entries = {model.name: entry_of(model) for model in config.models}
+        self._own = {agent.name: entry_of(config.model(agent.model)) for agent in config.agents}
         self._held: dict[str, Held] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -115,7 +118,7 @@ class Admission:
     def spent(self, message: Spent) -> None:
         """A replica says what a call that was cut short had used."""
         if held := self._held.get(message.run_id):
-            held.spent[message.agent] = held.spent.get(message.agent, Usage()) + message.usage
+            held.spent.setdefault(message.agent, []).append(message)
             held.news.set()
 
     async def settled(self) -> None:
@@ -166,7 +169,7 @@ class Admission:
         begun = [part for part in work.run.parts if part.replica]
         try:
             await self._hear_of({part.agent for part in begun if part.reply is None}, held)
-            used = sum((self._used(work, part, held) for part in begun), Estimate())
+            used = self._used(work, begun, held)
             await self._ask_accounts(Settle(run_id, used.tokens, used.cost, void=not begun))
         except WorkflowError as error:
             log.warning("run %s could not be settled; what was reserved for it will count as used: %s", run_id, error)
@@ -183,20 +186,28 @@ class Admission:
         except TimeoutError:
             return
 
-    def _used(self, work: Work, part: PartState, held: Held) -> Estimate:
-        usages = [part.reply.usage] if part.reply else []
-        usages += [held.spent[part.agent]] if part.agent in held.spent else []
-        if not usages:
-            return self._estimate(work.request, part.agent, _prompt_tokens(work.request, work.context))
-        usage = sum(usages, Usage())
-        return self._priced(part.agent, usage.prompt_tokens, usage.completion_tokens)
+    def _used(self, work: Work, begun: Sequence[PartState], held: Held) -> Estimate:
+        """By all calls, each at the price of the model that was called. Of a part of which nobody says anything, what
+        was expected."""
+        calls = [
+            (self._entries.get(spent.model, self._own[agent]), spent.usage)
+            for agent, said in held.spent.items()
+            for spent in said
+        ]
+        calls += [(part.called or self._own[part.agent], part.reply.usage) for part in begun if part.reply]
+        told = _prompt_tokens(work.request, work.context)
+        unknown = [part.agent for part in begun if not part.reply and part.agent not in held.spent]
+        return sum(
+            (self._estimate(work.request, agent, told) for agent in unknown),
+            sum((Estimate(usage.total_tokens, entry.cost(usage)) for entry, usage in calls), Estimate()),
+        )
 
     # --- estimating ---
 
     def _dearest(self, request: RunRequest) -> Estimate:
         """Before routing: whoever may answer."""
         told = _prompt_tokens(request, request.messages)
-        agents: Iterable[str] = (request.agent,) if request.agent in self._models else self._models
+        agents: Iterable[str] = (request.agent,) if request.agent in self._own else self._own
         need = Estimate()
         for agent in agents:
             need = need.over(self._estimate(request, agent, told))
@@ -206,11 +217,7 @@ class Admission:
         params = request.params
         limits = (params.max_completion_tokens, params.max_tokens, self._config.agent(agent).max_tokens)
         answer = next((limit for limit in limits if limit is not None), self._config.limits.tokens_estimate)
-        return self._priced(agent, told, answer)
-
-    def _priced(self, agent: str, told: int, said: int) -> Estimate:
-        model = self._models[agent]
-        return Estimate(told + said, (told * model.price_prompt + said * model.price_completion) / 1e6)
+        return Estimate(told + answer, self._own[agent].cost(Usage(told, answer)))
 
 
 def _reserve(request: RunRequest, need: Estimate) -> Reserve:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from rayflow.actors.answer import Answer
 from rayflow.actors.clients import Clients
 from rayflow.actors.inflight import InFlight
@@ -16,10 +18,12 @@ from rayflow.actors.spending import cut_short
 from rayflow.chat import Message, ModelParams, ModelRequest, Usage
 from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import AgentConfig, StreamingConfig
+from rayflow.context import context, subject
 from rayflow.errors import ModelError, ModelIncomplete
 from rayflow.messages import AgentCall, AgentReply, FollowPart, Payload, Spent
 from rayflow.policies.pacing import rest_s
 from rayflow.runtime.ports import Fabric, Handler, ModelClient
+from rayflow.tracing import call_span, child
 
 MARGIN_S = 0.02
 """Each hop keeps this much of the deadline back, so that its own error arrives before the caller gives up."""
@@ -27,7 +31,8 @@ MARGIN_S = 0.02
 
 class Agent:
     """`clients` makes the client of an entry of `models`; they are closed with the actor. `limit_s`: longest call,
-    where the caller sets no shorter deadline. Raises what making the agent's own client raises."""
+    where the caller sets no shorter deadline. `tracing`: models are told the span of the call. Raises what making the
+    agent's own client raises."""
 
     def __init__(
         self,
@@ -38,6 +43,7 @@ class Agent:
         fabric: Fabric,
         clock: Clock,
         limit_s: float,
+        tracing: bool = False,
     ) -> None:
         self._config = config
         self._clients = Clients(clients, config.model)
@@ -45,6 +51,8 @@ class Agent:
         self._fabric = fabric
         self._clock = clock
         self._limit_s = limit_s
+        self._address = address
+        self._tracing = tracing
         self._busy = InFlight(address)
         self._answers: dict[tuple[str, str], Answer] = {}
         """Those that are being streamed, by run and agent."""
@@ -66,6 +74,9 @@ class Agent:
 
     async def _call(self, call: AgentCall) -> AgentReply:
         with self._busy.working(call.run_id):
+            subject.set(call)
+            if self._tracing:
+                self._trace(call)
             started = self._clock.now()
             left_s = remaining_s(started, self._limit_s) - MARGIN_S
             request = ModelRequest(self._messages(call), call.params.over(self._params), left_s)
@@ -77,22 +88,32 @@ class Agent:
                     return await self._complete(model, request, started)
                 return await self._stream(model, request, answer, started)
             except BaseException as error:
-                if call.account:
-                    self._tell_spent(call, request, answer, error)
-                if isinstance(error, ModelError) and answer and answer.sent and not error.details.get("partial"):
-                    error.details["partial"] = answer.text  # whoever reads it knows that it cannot be asked again
+                self._account_for(call, request, answer, error)
                 raise
+
+    def _trace(self, call: AgentCall) -> None:
+        """From here on it is the call of the model that calls."""
+        ambient = context.get()
+        if ambient is not None and ambient.traceparent:
+            span = call_span(call.run_id, call.agent, call.attempt, self._address)
+            context.set(msgspec.structs.replace(ambient, traceparent=child(ambient.traceparent, span)))
 
     def _follow(self, message: FollowPart) -> None:
         if answer := self._answers.get((message.run_id, message.agent)):
             answer.follow(message.by)
 
-    def _tell_spent(self, call: AgentCall, request: ModelRequest, answer: Answer | None, error: BaseException) -> None:
-        """Who pays for the run wants to know what a call had used that brought no reply."""
+    def _account_for(self, call: AgentCall, request: ModelRequest, answer: Answer | None, error: BaseException) -> None:
+        """Say what a call had used and said that brought no reply: to who pays for the run, and in the error."""
         pieces, reported = (answer.pieces, answer.usage) if answer else (None, Usage())
         usage = cut_short(request.messages, pieces, reported, error)
-        if usage is not None:
-            self._fabric.tell(call.account, Spent(call.run_id, call.agent, usage, answer.text if answer else ""))
+        if usage is not None and call.account:
+            text = answer.text if answer else ""
+            self._fabric.tell(call.account, Spent(call.run_id, call.agent, usage, text, call.model))
+        if isinstance(error, ModelError):
+            if usage is not None:
+                error.details["used"] = [usage.prompt_tokens, usage.completion_tokens]
+            if answer and answer.sent and not error.details.get("partial"):
+                error.details["partial"] = answer.text  # whoever reads it knows that it cannot be asked again
 
     async def _complete(self, model: ModelClient, request: ModelRequest, started: float) -> AgentReply:
         reply = await model.complete(request)
@@ -101,6 +122,7 @@ class Agent:
             finish_reason=reply.finish_reason,
             usage=reply.usage,
             model=reply.model,
+            response_id=reply.response_id,
             duration_ms=(self._clock.now() - started) * 1000,
             tool_calls=reply.tool_calls,
             in_flight=len(self._busy),
@@ -117,6 +139,8 @@ class Agent:
                     answer.add_tool_call(delta)
                 answer.finish_reason = chunk.finish_reason or answer.finish_reason
                 answer.usage = chunk.usage or answer.usage
+                if chunk.model:
+                    answer.model, answer.response_id = chunk.model, chunk.response_id
                 if answer.behind:
                     await answer.catch_up()
                 pause_s = rest_s(len(self._busy), self._streaming.flush_s, self._clock.now())
@@ -134,6 +158,7 @@ class Agent:
             finish_reason=answer.finish_reason,
             usage=answer.usage,
             model=answer.model,
+            response_id=answer.response_id,
             duration_ms=(self._clock.now() - started) * 1000,
             ttft_ms=(answer.first_at - started) * 1000 if answer.first_at is not None else None,
             tool_calls=answer.tool_calls(),

@@ -42,6 +42,7 @@ class Answer:
     def __init__(self, call: AgentCall, model: str, streaming: StreamingConfig, fabric: Fabric, clock: Clock) -> None:
         self.key = call.run_id, call.agent
         self.model = model
+        self.response_id = ""
         self.finish_reason: FinishReason | None = None
         self.usage = Usage()
         self.first_at: float | None = None

@@ -35,6 +35,7 @@ from rayflow.events import Event
 from rayflow.messages import AgentReply, Joined, JoinParts, Part
 from rayflow.policies.fallback import leads_to
 from rayflow.policies.merging import leads
+from rayflow.policies.prices import entry_of
 from rayflow.runtime.part import PartState
 from rayflow.runtime.ports import Fabric
 
@@ -58,6 +59,8 @@ class Answering:
         self._part_timeout_s = config.aggregation.part_timeout_s
         self._min_parts = config.aggregation.min_parts
         self._leads = leads(config.aggregation)
+        judge = config.aggregation.judge_model
+        self._judge = entry_of(config.model(judge)) if judge is not None else None
         self._degraded_message = config.resilience.degraded_message
         self._roles = {agent.name: agent.role for agent in config.agents}
         self._ask = ask
@@ -92,7 +95,10 @@ class Answering:
             lambda: self._fabric.ask(AGGREGATOR, question, self._left()), self._clock, repeatable=True
         )
         run.answered(joined)
-        self._record(work, run.aggregated(joined, self._clock.now() - started, self._clock.wall_us()))
+        took_s, wall_us = self._clock.now() - started, self._clock.wall_us()
+        if self._judge is not None and joined.usage.total_tokens:
+            self._record(work, run.side_call(self._judge, "judge", joined.usage, took_s, wall_us))
+        self._record(work, run.aggregated(joined, took_s, wall_us))
         return joined
 
     def _degraded(self, work: Work) -> Joined:

@@ -15,6 +15,7 @@ from rayflow.actors.hedge import hedged
 from rayflow.actors.persistence import died, untouched
 from rayflow.actors.pools import Pools, Reservation
 from rayflow.actors.work import Work
+from rayflow.chat import Usage
 from rayflow.clock import Clock
 from rayflow.errors import Unavailable, WorkflowError
 from rayflow.events import Event
@@ -22,6 +23,7 @@ from rayflow.messages import AgentCall, AgentReply
 from rayflow.policies.balancing import Outcome
 from rayflow.policies.fallback import Target
 from rayflow.policies.quarantine import Exposure, Quarantine
+from rayflow.runtime.calls import Call
 from rayflow.runtime.part import PartState
 from rayflow.runtime.ports import Fabric
 
@@ -47,6 +49,11 @@ class Leg(NamedTuple):
     again: bool = False
     sent: asyncio.Future[str] | None = None
     hedge_s: float | None = None
+
+    @property
+    def hedged(self) -> bool:
+        """Whether it may be one of two."""
+        return self.sent is not None or self.hedge_s is not None
 
 
 class Attempts:
@@ -113,35 +120,47 @@ class Attempts:
     async def _placed(self, leg: Leg, gate: Gate, permit: Permit) -> AgentReply:
         work, part, run = leg.work, leg.part, leg.work.run
         wait_s = leg.until - self._clock.now() if leg.hedge_s is None else 0.0  # a second call waits for nobody
-        async with self._pools.reserve(
-            part.agent,
-            wait_s,
-            leg.avoid,
-            key=work.request.session_id,
-            level=work.level,
-            tenant=work.request.tenant,
-            tokens=max(work.tokens, 1),
-        ) as place:
-            gate.begin(permit, place.waited_s)
-            if leg.hedge_s is None:
-                now, wall_us = self._clock.now(), self._clock.wall_us()
-                self._record(work, run.part_started(part, place.replica, place.waited_s, now, wall_us))
-            elif place.replica in leg.avoid:
-                raise Unavailable(f"no other replica of {part.agent} has room")
-            else:
-                facts = {"after_s": round(leg.hedge_s, 3)}
-                event = run.event(
-                    "agent.hedged", self._clock.wall_us(), agent=part.agent, replica=place.replica, data=facts
-                )
-                self._record(work, event)
-            if leg.sent is not None:
-                leg.sent.set_result(place.replica)
-            reply = await self._ask(leg, place, gate, permit)
-            part.replica = place.replica
-            return reply
+        place: Reservation | None = None
+        try:
+            async with self._pools.reserve(
+                part.agent,
+                wait_s,
+                leg.avoid,
+                key=work.request.session_id,
+                level=work.level,
+                tenant=work.request.tenant,
+                tokens=max(work.tokens, 1),
+            ) as place:
+                return await self._at(place, leg, gate, permit)
+        finally:
+            if place is not None and place.ejected is not None:
+                self._record(work, run.ejected(part, place.ejected, self._clock.wall_us()))
+
+    async def _at(self, place: Reservation, leg: Leg, gate: Gate, permit: Permit) -> AgentReply:
+        work, part, run = leg.work, leg.part, leg.work.run
+        gate.begin(permit, place.waited_s)
+        if leg.hedge_s is None:
+            choice, now, wall_us = self._pools.choice(part.agent), self._clock.now(), self._clock.wall_us()
+            self._record(work, run.part_started(part, place.replica, place.waited_s, now, wall_us, choice))
+        elif place.replica in leg.avoid:
+            raise Unavailable(f"no other replica of {part.agent} has room")
+        else:
+            facts = {"after_s": round(leg.hedge_s, 3)}
+            event = run.event(
+                "agent.hedged", self._clock.wall_us(), agent=part.agent, replica=place.replica, data=facts
+            )
+            self._record(work, event)
+        if leg.sent is not None:
+            leg.sent.set_result(place.replica)
+        reply = await self._ask(leg, place, gate, permit)
+        part.replica, part.called = place.replica, gate.entry
+        return reply
 
     async def _ask(self, leg: Leg, place: Reservation, gate: Gate, permit: Permit) -> AgentReply:
         run_id, until = leg.work.request.run_id, leg.until
+        call = Call(gate.entry, place.replica, leg.part.attempt, place.waited_s, permit.begun)
+        if not leg.hedged:
+            leg.part.called = gate.entry
         exposure = self._quarantine.enter(run_id, leg.part.agent, place.replica, leg.isolated)
         try:
             reply: AgentReply = await self._fabric.ask(place.replica, _call(leg), until - self._clock.now())
@@ -149,19 +168,31 @@ class Attempts:
             if died(error) or gate.blames(permit, error):
                 place.outcome = Outcome(False, self._clock.now() - permit.begun)
             if died(error):
+                self._ended(leg, call, error)
                 raise Missed(error, exposure) from None
             self._quarantine.left(exposure)
             if untouched(error):
+                leg.part.called = None
                 raise Missed(error, exposure) from None
+            self._ended(leg, call, error)
             raise
         except BaseException:
             self._quarantine.left(exposure)
+            if leg.hedged:  # else the end of the part says that it was cut
+                self._ended(leg, call, None)
             raise
         self._quarantine.cleared(exposure)
         took_s = self._clock.now() - permit.begun
         first_token_s = reply.ttft_ms / 1000 if reply.ttft_ms is not None else None
         place.outcome = Outcome(True, took_s, first_token_s, reply.in_flight)
         return reply
+
+    def _ended(self, leg: Leg, call: Call, error: WorkflowError | None) -> None:
+        """A call ended that nobody else tells of."""
+        used = error.details.pop("used", None) if error else None
+        usage = Usage(used[0], used[1], estimated=True) if used else None
+        now, wall_us = self._clock.now(), self._clock.wall_us()
+        self._record(leg.work, leg.work.run.call_ended(leg.part, call, error, usage, now, wall_us))
 
     def _note(self, work: Work, gate: Gate, change: Change | None) -> None:
         if change is not None:

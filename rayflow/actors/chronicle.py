@@ -8,6 +8,7 @@ from rayflow.actors.outbox import Outbox
 from rayflow.clock import Clock
 from rayflow.config.schema import WorkflowConfig
 from rayflow.events import Event
+from rayflow.policies.redaction import redactor
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.roster import COORDINATOR
 
@@ -32,6 +33,7 @@ class Chronicle:
         """From now on it is about this workflow."""
         self._workflow = config.name
         self._outbox.enabled = config.monitoring.event_log
+        self._outbox.redactor = redactor(config.monitoring)
 
     def mark(self, step: str) -> None:
         self.timeline[step] = round(self.age_s, 3)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from math import ceil
 from typing import Any
@@ -29,6 +29,7 @@ from rayflow.messages import (
     Drained,
     GetStatus,
     Join,
+    KeepFeeders,
     Launch,
     Leave,
     Payload,
@@ -51,6 +52,7 @@ from rayflow.runtime.ports import ENDED, Backend, Fabric, Handler, Record
 from rayflow.runtime.recall import holders, revive
 from rayflow.runtime.rollout import check
 from rayflow.runtime.roster import COORDINATOR, ROLES, node_address, roster
+from rayflow.runtime.supervision.feeders import Feeders
 from rayflow.runtime.supervision.fleet import Fleet, Size
 from rayflow.runtime.supervision.instructions import Instruction, Spawn
 from rayflow.runtime.supervision.supervisor import ADOPT_S, HANG_S, Supervisor
@@ -77,6 +79,7 @@ class Coordinator:
         self._membership = Membership(fabric, clock.wall_us())
         self._configs = Configurations()
         self._fleet = Fleet(self._configs)
+        self._feeders = Feeders()
         self._scaling = Scaling(fabric, clock, self._size, self._decided)
         self._hands = Hands(fabric, backend, self._wanted, self._on_exit)
         self._rolling: asyncio.Task[Reconfigured] | None = None
@@ -95,6 +98,7 @@ class Coordinator:
             GetStatus: self._status,
             Reconfigure: self._reconfigure,
             ScaleCapacity: self._scale,
+            KeepFeeders: self._keep_feeders,
             Shutdown: self._shutdown,
             Ping: lambda _: Pong(COORDINATOR, os.getpid()),
         }
@@ -200,6 +204,7 @@ class Coordinator:
         version = max(self._clock.wall_us(), known.version + VERSIONS)
         self._membership = Membership(self._fabric, version, known.retired)
         self._supervisor, self._fleet, instructions = revive(known, self._configs, self._clock.now())
+        self._feeders.found(self._supervisor, self._clock.now())
         for join in (*(holder.join for holder in known.holders), *known.guests):
             if join is not None:
                 self._membership.enter(join)
@@ -376,6 +381,12 @@ class Coordinator:
             self._scaling.by_hand(agent, by_factor if request.replicas is None else request.replicas)
         return Scaled({agent: self._fleet.target(agent) for agent in chosen})
 
+    def _keep_feeders(self, request: KeepFeeders) -> None:
+        if not self._configs.target or self._supervisor.stopping:
+            raise Unavailable("the workflow is not running: it has no feeders now", retry_after_s=1)
+        self._feeders.wish(request.job_id, request.number, self._clock.now())
+        self._do(())
+
     def _size(self, agent: str) -> Size | None:
         known = any(each.name == agent for each in self._configs.current.agents)
         return self._fleet.size(agent, self._supervisor) if known else None
@@ -396,7 +407,7 @@ class Coordinator:
         if self._closed:
             return
         steady = self._rolling is None and not self._supervisor.adopting
-        instructions = [*instructions, *self._fleet.settle(self._supervisor, self._clock.now(), steady=steady)]
+        instructions = [*instructions, *self._settle(steady)]
         self._membership.show(self._fleet.serving(self._supervisor))
         try:
             self._ledger.write(self._knowledge())
@@ -411,6 +422,14 @@ class Coordinator:
         self._set_timer()
         self._news.set()
         self._news = asyncio.Event()
+
+    def _settle(self, steady: bool) -> Iterator[Instruction]:
+        """What is missing between the children there are and those there should be."""
+        now = self._clock.now()
+        yield from self._fleet.settle(self._supervisor, now, steady=steady)
+        if self._configs.target:
+            config, generation = self._configs.current, self._configs.target
+            yield from self._feeders.settle(self._supervisor, config, generation, now, steady=steady)
 
     def _tick(self) -> None:
         self._do(self._supervisor.tick(self._clock.now()))

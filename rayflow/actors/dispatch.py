@@ -25,21 +25,26 @@ from rayflow.clock import Clock, remaining_s
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import NotFound, WorkflowError
 from rayflow.events import Event
-from rayflow.messages import AgentReply
+from rayflow.messages import AgentReply, Sample
 from rayflow.messages.runs import PART_ATTEMPTS
 from rayflow.messages.scaling import PoolDemand
+from rayflow.policies.capture import NOTHING, Capture
 from rayflow.policies.fallback import Target, chain, leads_to
 from rayflow.policies.quarantine import Quarantine
 from rayflow.policies.retry import safe_to_repeat
 from rayflow.runtime.part import PartState
 from rayflow.runtime.ports import Fabric
 
+MOST_TOOLS = 32
+"""Of one answer's calls of tools, so many are events."""
+STATES = ("closed", "half-open", "open")
+"""Of a gate, as numbers."""
 LEAST_S = 0.05
 """A step with less time than this is not begun: it could only end in a timeout."""
 
 
 class Dispatch:
-    """`record` takes the events of a run."""
+    """`record` takes the events of a run, `capture` says what of an answer they may hold; None: nothing."""
 
     def __init__(
         self,
@@ -48,7 +53,9 @@ class Dispatch:
         record: Callable[[Work, Event], None],
         clock: Clock,
         rng: random.Random,
+        capture: Capture | None = None,
     ) -> None:
+        self._capture = capture
         self._limit_s = config.processing.request_timeout_s
         self._step_limits = {agent.name: agent.timeout_s for agent in config.agents}
         self._chains = {agent.name: chain(config.agents, agent.name) for agent in config.agents}
@@ -59,7 +66,7 @@ class Dispatch:
         self._pools = Pools(config, fabric, clock, rng)
         self._quarantine = Quarantine()
         models = {target.model for targets in self._chains.values() for target in targets}
-        gates = {name: Gate(config.model(name), config, clock, rng) for name in models}
+        self._gates = gates = {name: Gate(config.model(name), config, clock, rng) for name in models}
         attempts = Attempts(gates, self._pools, self._quarantine, fabric, record, clock)
         self._trials = Trials(config, gates, attempts, self._quarantine, fabric, record, clock, rng)
 
@@ -69,6 +76,12 @@ class Dispatch:
     def demand(self) -> list[PoolDemand]:
         """What this router asks of the agents' pools."""
         return self._pools.demand()
+
+    def samples(self) -> list[Sample]:
+        """Figures of pools and gates."""
+        gates = self._gates.values()
+        states = [Sample("rayflow_breaker_state", [gate.name], STATES.index(gate.state)) for gate in gates]
+        return [*self._pools.samples(), *states]
 
     def least_loaded(self, agents: Sequence[str]) -> str:
         """The agent whose pool has the most room."""
@@ -91,8 +104,16 @@ class Dispatch:
         except Exception as error:
             self._record(work, run.part_failed(part, error, self._clock.now(), self._clock.wall_us()))
             raise
-        self._record(work, run.part_finished(part, reply, self._clock.wall_us()))
+        self._finished(work, part, reply)
         return reply
+
+    def _finished(self, work: Work, part: PartState, reply: AgentReply) -> None:
+        run, wall_us, kept = work.run, self._clock.wall_us(), self._capture
+        content, notes = NOTHING if kept is None or len(run.parts) == 1 else kept.text(reply.text)
+        self._record(work, run.part_finished(part, reply, wall_us, content, notes))
+        for call in reply.tool_calls[:MOST_TOOLS]:
+            arguments = NOTHING if kept is None else kept.text(call.function.arguments)
+            self._record(work, run.tool_called(part, call, reply.model, wall_us, *arguments))
 
     async def _answer(self, work: Work, part: PartState) -> AgentReply:
         targets = self._chains.get(part.agent, ())

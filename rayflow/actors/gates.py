@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from rayflow.clock import Clock
 from rayflow.config.schema import ModelConfig, WorkflowConfig
 from rayflow.errors import CircuitOpen, ModelError, ModelRateLimited, WorkflowError, to_info
-from rayflow.policies.breaker import Breaker, verdict
+from rayflow.policies.breaker import Breaker, State, verdict
 from rayflow.policies.budget import RetryBudget
 from rayflow.policies.hedging import Hedging
+from rayflow.policies.prices import entry_of
 from rayflow.policies.retry import decide, pauses
 
 
@@ -45,6 +46,7 @@ class Gate:
         limits = [agent.timeout_s for agent in config.agents if agent.timeout_s is not None]
         longest_s = min([config.processing.request_timeout_s, *limits])
         self.name = model.name
+        self.entry = entry_of(model)
         self._hedging = Hedging(config.resilience.hedging)
         self._breaker = Breaker(config.resilience.breaker, max(endpoints, 1))
         self._budget = budget(config)
@@ -55,6 +57,11 @@ class Gate:
         self._cause = ""
         self._clock = clock
         self._rng = rng
+
+    @property
+    def state(self) -> State:
+        """Of its breaker."""
+        return self._breaker.state
 
     def enter(self, *, again: bool = False) -> Permit:
         """Make a call; `leave` must follow exactly once. `again`: it repeats one.

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rayflow.clock import Clock
 from rayflow.config.schema import AgentConfig, WorkflowConfig
 from rayflow.errors import DeadlineExceeded, NotFound, Overloaded, Unavailable
-from rayflow.messages import PoolDemand
+from rayflow.messages import PoolDemand, Sample
 from rayflow.policies.adaptive import AdaptiveLimit
 from rayflow.policies.admission import Refusal
 from rayflow.policies.balancing import Outcome, balancer
-from rayflow.policies.ejection import Ejector
+from rayflow.policies.ejection import Ejection, Ejector
 from rayflow.runtime.line import Line, Waiter
-from rayflow.runtime.pool import Grant, Pool
+from rayflow.runtime.pool import Choice, Grant, Pool
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.roster import pool_prefix
 
@@ -44,6 +45,8 @@ class Reservation:
     waited_s: float
     outcome: Outcome | None = None
     """How the call went; set by the caller. None: it was cancelled, and nothing is learnt from it."""
+    ejected: Ejection | None = None
+    """Whether the replica is left alone for a while now; known when the place was given back."""
 
 
 class Pools:
@@ -59,6 +62,8 @@ class Pools:
         self._from_zero = {agent.name for agent in config.agents if agent.replicas.min == 0}
         self._waiting: dict[str, asyncio.Future[Grant]] = {}
         self._tickets = itertools.count(1)
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        """Calls that got no place, by agent and reason."""
 
     def watch(self) -> None:
         self._fabric.directory.on_change(self._refresh)
@@ -68,6 +73,19 @@ class Pools:
         """Of every agent's pool, for those who decide how many replicas there are."""
         now = self._clock.now()
         return [pool.demand(now) for pool in self._pools.values()]
+
+    def samples(self) -> Iterator[Sample]:
+        """Figures of all pools."""
+        for agent, pool in self._pools.items():
+            yield Sample("rayflow_pool_replicas", [agent], pool.size)
+            yield Sample("rayflow_pool_in_flight", [agent], pool.in_flight)
+            yield Sample("rayflow_pool_waiting", [agent], pool.waiting)
+        for (agent, reason), calls in self._rejected.items():
+            yield Sample("rayflow_rejections", [agent, reason], calls)
+
+    def choice(self, agent: str) -> Choice:
+        """How a replica of this agent is chosen, and among whom, as things are."""
+        return self._pools[agent].choice()
 
     def least_loaded(self, agents: Sequence[str]) -> str:
         """The one whose pool has the fewest calls, those that wait included, for each place that it has; a random one
@@ -102,6 +120,7 @@ class Pools:
         waiter = Waiter(f"{agent}/{next(self._tickets)}", now, now + timeout_s, level, tenant, tokens, key)
         answer = pool.acquire(waiter, now, self._rng, avoid)
         if isinstance(answer, Refusal):
+            self._rejected[agent, answer.reason] += 1
             raise refused(answer, agent, pool.waiting)
         grant = answer if isinstance(answer, Grant) else await self._wait(pool, agent, waiter)
         reservation = Reservation(grant.replica, grant.waited_s)
@@ -109,6 +128,7 @@ class Pools:
             yield reservation
         finally:
             self._release(pool, grant, reservation.outcome)
+            reservation.ejected = pool.ejection
 
     async def _wait(self, pool: Pool, agent: str, waiter: Waiter) -> Grant:
         granted: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
@@ -117,11 +137,13 @@ class Pools:
             if pool.size == 0 and agent not in self._from_zero:
                 await self._until(granted, min(waiter.deadline, waiter.since + EMPTY_POOL_S))
                 if not granted.done() and pool.size == 0:
+                    self._rejected[agent, "no-replica"] += 1
                     raise Unavailable(f"agent {agent} has no replica running", agent=agent, retry_after_s=2)
             await self._until(granted, min(waiter.deadline, waiter.since + self._max_wait_s))
             if not granted.done():
                 now = self._clock.now()
                 pool.expire(now)
+                self._rejected[agent, "waited"] += 1
                 raise time_up(waiter, agent, now)
             return granted.result()
         except BaseException:
@@ -161,6 +183,7 @@ def pool_of(agent: AgentConfig, config: WorkflowConfig) -> Pool:
         AdaptiveLimit(admission) if admission.adaptive else None,
         balancing.weights,
         name=agent.name,
+        strategy=balancing.strategy,
     )
 
 

@@ -60,7 +60,7 @@ class Remains:
 
     def any_of(self, work: Work, under_way: UnderWay) -> bool:
         """Whether a run that was cut may have left something to keep or to take back."""
-        if work.slot is None:
+        if work.slot is None or work.request.stateless:
             return False
         return under_way.rollback or (work.request.stream and any(part.replica for part in work.run.parts))
 

@@ -13,8 +13,12 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 
+import msgspec
+
+from rayflow.actors import side_calls
 from rayflow.actors.admission import Admission
 from rayflow.actors.enrichment import NO_CONTEXT_MEANS, ContextMeans
+from rayflow.actors.figures import Figures
 from rayflow.actors.following import Following
 from rayflow.actors.inflight import InFlight
 from rayflow.actors.outbox import Outbox
@@ -23,6 +27,7 @@ from rayflow.actors.queue import Queue
 from rayflow.actors.remains import Remains
 from rayflow.actors.routes import RoutingMeans
 from rayflow.actors.stages import Stages
+from rayflow.actors.tally import Tally
 from rayflow.actors.trail import Trail
 from rayflow.actors.transcript import Transcript
 from rayflow.actors.turns import Turns
@@ -30,6 +35,8 @@ from rayflow.actors.underway import UnderWay
 from rayflow.actors.work import Work
 from rayflow.clock import Clock
 from rayflow.config.schema import WorkflowConfig
+from rayflow.context import Context, subject
+from rayflow.context import context as ambient_context
 from rayflow.errors import Cancelled, Conflict, NotFound, WorkflowError
 from rayflow.messages import (
     Ack,
@@ -40,18 +47,23 @@ from rayflow.messages import (
     GetCaches,
     GetDemand,
     GetRuns,
+    GetStats,
     Payload,
     RunIds,
     RunRequest,
     RunResult,
+    Sample,
     Shown,
     Spent,
+    Stats,
 )
 from rayflow.policies.placement import router_addresses, shard_addresses
 from rayflow.runtime.ports import Fabric, Handler
 from rayflow.runtime.run import Run
+from rayflow.tracing import Tracing
 
 NO_MEANS = RoutingMeans()
+STAGE = "rayflow_stage_duration_seconds"
 AGAIN_S = 1.0
 """Between two tries to learn what was left here."""
 
@@ -74,14 +86,19 @@ class Router:
     ) -> None:
         self._address = address
         self._workflow = config.name
+        self._fabric = fabric
         self._outbox = outbox
         self._clock = clock
         self._busy = InFlight(address)
         self._runs: dict[str, UnderWay] = {}
         self._closings: dict[str, asyncio.Task[None]] = {}
         """Of runs that nobody waits for any more: what is left of them is being stored."""
+        self._tally = Tally(fabric) if config.alerts.enabled and config.monitoring.event_log else None
+        otel = config.monitoring.otel
+        self._tracing = Tracing(otel.sample_ratio) if otel.enabled else None
         self._following = Following(fabric, clock)
-        self._record = record = Trail(fabric, outbox, self._following).record
+        self._figures = Figures()
+        self._record = record = Trail(fabric, outbox, self._following, self._figures).record
         self._admission = Admission(config, fabric, clock)
         routers, shards = router_addresses(config.processing.routers), shard_addresses(config.session.shards)
         self._queue = queue = Queue(address, routers, shards, fabric, clock)
@@ -104,6 +121,7 @@ class Router:
             transcript,
             self._runs,
         )
+        self._way = [(stage, self._figures.spread(STAGE, stage.__name__)) for stage in self._stages.way]
 
     @property
     def handlers(self) -> Mapping[type[Payload], Handler]:
@@ -116,6 +134,7 @@ class Router:
             Spent: self._spent,
             Shown: self._shown,
             GetCaches: lambda _: self._stages.caches(),
+            GetStats: self._stats,
             ForgetAnswers: self._stages.forget,
         }
 
@@ -144,6 +163,8 @@ class Router:
             if task is not None:
                 task.cancel()
         await self._stages.stop()
+        if self._tally is not None:
+            self._tally.tell()
         self._outbox.close()
 
     async def _run(self, request: RunRequest) -> RunResult:
@@ -205,6 +226,8 @@ class Router:
         self._closings.pop(run_id, None)
         self._queue.over(under_way.request)
         under_way.ended(outcome)
+        if self._tally is not None and under_way.work is not None:
+            self._tally.ended(outcome, self._clock.now() - under_way.work.run.started)
         if under_way.work is not None and self._stages.results is not None:
             self._stages.results.ended(under_way.work, outcome)
         if under_way.work is not None and under_way.request.stream:
@@ -241,16 +264,29 @@ class Router:
         if under_way := self._runs.get(message.run_id):
             under_way.shown(message)
 
+    def _stats(self, _: GetStats) -> Stats:
+        buffered = Sample("rayflow_events_buffered", [], self._outbox.buffered)
+        return Stats([*self._figures.samples(), *self._stages.dispatch.samples(), buffered])
+
     async def _drive(self, under_way: UnderWay) -> RunResult:
-        run = Run(under_way.request, self._workflow, self._address, self._clock.now())
+        request, ambient, at = under_way.request, ambient_context.get(), self._fabric.directory.entry(self._address)
+        trace = ambient.traceparent if ambient is not None else ""
+        subject.set(request)
+        if self._tracing is not None:
+            trace, own = self._tracing.begin(trace, request.run_id, request.attempt)
+            ambient_context.set(msgspec.structs.replace(ambient or Context(), traceparent=own))
+        run = Run(request, self._workflow, self._address, self._clock.now(), trace, at)
         work = Work(run, under_way.inherited)
         under_way.work = work
-        self._record(work, work.run.begin(self._clock.wall_us()))
+        side_calls.under_way.set(work)
+        self._stages.begun(work)
         try:
-            for stage in self._stages.way:
+            for stage, spread in self._way:
                 step = stage(work)
                 if step is not None:
+                    begun = self._clock.now()
                     await step
+                    spread.observe(self._clock.now() - begun)
                 if work.result is not None:
                     break
         except BaseException as error:
@@ -278,6 +314,8 @@ class Router:
 
     def _end(self, work: Work, under_way: UnderWay, error: BaseException) -> None:
         now, wall_us = self._clock.now(), self._clock.wall_us()
+        for part in work.run.unended:
+            self._record(work, work.run.part_cut(part, None, now, wall_us))
         if isinstance(error, asyncio.CancelledError):
             reason = under_way.stopped or "the client left"
             self._record(work, work.run.cancelled(reason, now, wall_us, rolled_back=under_way.rollback))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rayflow.actors.admission import Admission
@@ -21,6 +22,7 @@ from rayflow.actors.answering import Answering
 from rayflow.actors.dispatch import Dispatch
 from rayflow.actors.enrichment import ContextMeans, Enrichment
 from rayflow.actors.routes import Routes, RoutingMeans
+from rayflow.actors.side_calls import SideCalls
 from rayflow.actors.transcript import Transcript
 from rayflow.actors.turns import Turns
 from rayflow.actors.underway import UnderWay
@@ -31,6 +33,7 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import ContentRejected
 from rayflow.events import Event
 from rayflow.messages import Ack, CacheCounts, Caches, ForgetAnswers, Turn
+from rayflow.policies.capture import NOTHING, capture
 from rayflow.policies.routing import Decision
 from rayflow.runtime.ports import Fabric
 from rayflow.runtime.standing import Standing
@@ -68,8 +71,16 @@ class Stages:
         self._turns = turns
         self._transcript = transcript
         self._runs = runs
+        calls = SideCalls(config, record, clock)
+        means = replace(means, model=calls.of(means.model, config.routing.model, "routing"))
+        context = replace(
+            context,
+            summariser=calls.of(context.summariser, config.context.summary_model, "summary"),
+            extractor=calls.of(context.extractor, config.memory.extraction_model, "extraction"),
+        )
         self._standing = Standing(config)
-        self.dispatch = Dispatch(config, fabric, record, clock, rng)
+        self._capture = capture(config.monitoring)
+        self.dispatch = Dispatch(config, fabric, record, clock, rng, self._capture)
         self.memory: Recollection | None = None
         if config.memory.enabled:
             from rayflow.actors.recollection import Recollection
@@ -127,6 +138,11 @@ class Stages:
             counts += self.enrichment.meanings.counts()
         return Caches(counts)
 
+    def begun(self, work: Work) -> None:
+        """The run was taken in."""
+        content, notes = NOTHING if self._capture is None else self._capture.question(work.request.messages)
+        self._record(work, work.run.begin(self._clock.wall_us(), content, notes))
+
     def validate(self, work: Work) -> None:
         """Refuse what no agent should see."""
         processing = self._config.processing
@@ -148,6 +164,10 @@ class Stages:
         """Make the user's message durable and collect what the model should see of the past. Where the session has the
         answer to it already, this run is a repetition, and that is its result."""
         slot, request = work.owned, work.request
+        if request.stateless:
+            work.context = request.messages
+            work.run.enriched()
+            return
         appended = await self._transcript.question(work)
         if appended.answer is not None:
             self._repeated(work, appended.answer)
@@ -210,6 +230,9 @@ class Stages:
         """Make the answer durable; only then is the run complete."""
         self._runs[work.request.run_id].safe = True
         answer = work.run.answer()
+        if work.request.stateless:
+            self._finished(work, 0)
+            return
         agent = work.run.parts[0].agent if len(work.run.parts) == 1 else ""
         appended = await self._transcript.append(work, [answer], agent=agent, usage=work.run.usage)
         if appended.answer is not None and appended.answer.message != answer:
@@ -218,10 +241,14 @@ class Stages:
         work.owned.remember([answer], appended.last_seq)
         self._standing.had_turn(work.key, self._clock.now())
         self._committed(work, answer, appended.last_seq, agent)
-        work.result, event = work.run.finished(appended.last_seq, self._clock.now(), self._clock.wall_us())
-        self._record(work, event)
+        self._finished(work, appended.last_seq)
         if self.memory is not None:
             self.memory.observe(work)
+
+    def _finished(self, work: Work, turn: int) -> None:
+        content, notes = NOTHING if self._capture is None else self._capture.text(work.run.answer().text)
+        work.result, event = work.run.finished(turn, self._clock.now(), self._clock.wall_us(), content, notes)
+        self._record(work, event)
 
     def _repeated(self, work: Work, stored: Turn) -> None:
         """Another router, or this one for another asker, was faster: the answer in the session is the result."""

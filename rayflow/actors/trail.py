@@ -1,7 +1,8 @@
-"""The trail of a run: every event goes to the log, and what its readers see of it goes to them, too."""
+"""The trail of a run: every event goes to the log and is counted, and what its readers see of it goes to them, too."""
 
 from __future__ import annotations
 
+from rayflow.actors.figures import Figures
 from rayflow.actors.following import Following
 from rayflow.actors.outbox import Outbox
 from rayflow.actors.work import Work
@@ -18,13 +19,15 @@ SHOWN = frozenset(
 class Trail:
     """Of the runs of one router."""
 
-    def __init__(self, fabric: Fabric, outbox: Outbox, following: Following) -> None:
+    def __init__(self, fabric: Fabric, outbox: Outbox, following: Following, figures: Figures) -> None:
         self._fabric = fabric
         self._outbox = outbox
         self._following = following
+        self._figures = figures
 
     def record(self, work: Work, event: Event) -> None:
         self._outbox.emit(event)
+        self._figures.saw(event)
         if work.request.stream and event.kind in SHOWN:
             work.shown.append(event)
             if work.request.progress:

@@ -13,7 +13,7 @@ from rayflow.actors.queue import Queue
 from rayflow.actors.underway import UnderWay
 from rayflow.actors.work import Work
 from rayflow.errors import Conflict, Overloaded, WorkflowError
-from rayflow.runtime.session import SessionTable
+from rayflow.runtime.session import SessionSlot, SessionTable
 
 
 class Turns:
@@ -30,6 +30,9 @@ class Turns:
     async def own_session(self, work: Work) -> None:
         """Wait until nobody else writes to the session of the run. Raises `Conflict` where it does not want to wait,
         `Overloaded` where too many do, and what the queue raises where it cannot be kept meanwhile."""
+        if work.request.stateless:
+            work.slot = SessionSlot()  # nobody else knows of it
+            return
         strategy = work.request.multitask or self._strategy
         if strategy != "enqueue":
             self._clash(work, strategy)
@@ -59,6 +62,8 @@ class Turns:
     def release(self, work: Work) -> None:
         """The run is over: the next one, if there is one."""
         assert work.slot is not None, "it owns the session"
+        if work.request.stateless:
+            return
         if work.run.state != "finished":
             work.slot.forget()
         following = self.sessions.leave(work.key)

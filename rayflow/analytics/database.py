@@ -1,34 +1,49 @@
-"""The log as a database: DuckDB in memory, with the views `events`, `runs` and `turns` over the segments.
+"""The log as a database: DuckDB in memory, with the views of `sql/views.sql` over all of the log.
 
 Parquet is the shared store and every reader has a DuckDB of its own, so queries never wait for the writer nor for each
 other. A `Log` is a snapshot: it shows what had been written when it was opened, so open one per question.
+
+Three sources are one relation, `segments`: Parquet files, the rows of open segments, which are not yet Parquet, and
+segments on cold storage. That each event is in exactly one of them, and once, is the promise of the snapshot: looking
+for an `event_id` twice at every question would cost more than most questions.
 
 Answers are Arrow tables, never Python objects: DuckDB would need pytz to make a Python datetime of a timestamp.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+from secrets import token_hex
+from tempfile import gettempdir
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 import pyarrow as pa
 
-from rayflow.analytics.schema import SCHEMA
-from rayflow.analytics.snapshot import take_snapshot
-from rayflow.errors import NotFound, StorageError, ValidationError
+from rayflow.analytics.snapshot import UNLISTED_VERSION, Snapshot, take_snapshot
+from rayflow.errors import Cancelled, NotFound, StorageError, ValidationError
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 Params = Mapping[str, Any] | Sequence[Any] | None
+
+MEMORY_BYTES = 1 << 30
+"""Beside it stand the answer itself and what Arrow and Python need, so that the process stays below 2 GB."""
 
 _LINE = re.compile(r"\nLINE (\d+):")
 
 
-def open_log(root: Path, verify: bool = False) -> Log:
+def open_log(root: Path, verify: bool = False, memory_bytes: int = MEMORY_BYTES) -> Log:
     """The log in `root` as it is now. `verify`: read all of it first, to leave out files with a flipped bit.
+    `memory_bytes`: what DuckDB may hold; beyond it, it spills into a temporary folder.
 
     Raises `NotFound` where there is no such folder, and `StorageError` where it cannot be listed.
     """
@@ -39,24 +54,29 @@ def open_log(root: Path, verify: bool = False) -> Log:
             kind="event log",
             id=str(root),
         )
-    return Log(root, verify)
+    return Log(root, verify, memory_bytes)
 
 
 class Log:
     """SQL over one snapshot of the log. The SQL is trusted: it may read and write files, as DuckDB allows."""
 
-    def __init__(self, root: Path, verify: bool) -> None:
+    def __init__(self, root: Path, verify: bool, memory_bytes: int) -> None:
         self._root = root
         self.unreadable: dict[Path, str] = {}
         """Files that are left out, with the reason: answers lack their rows."""
+        self._spill = Path(gettempdir()) / f"rayflow-query-{os.getpid()}-{token_hex(8)}"  # DuckDB makes it when needed
+        self._running: set[duckdb.DuckDBPyConnection] = set()
+        self._cold: Dataset | None = None
         self._database = duckdb.connect()
-        self._database.execute("SET GLOBAL TimeZone = 'UTC'; SET GLOBAL python_enable_replacements = false")
-        # By name over an empty table: so a log without segments has all columns, and a segment may lack some.
-        self._database.register("schema", SCHEMA.empty_table())
-        self._database.execute("CREATE TABLE no_rows AS SELECT *, CAST(NULL AS DATE) AS date FROM schema")
-        self._database.unregister("schema")
-        self._look(verify)
+        self._database.execute(
+            "SET GLOBAL TimeZone = 'UTC'; SET GLOBAL python_enable_replacements = false;"
+            f"SET GLOBAL memory_limit = '{memory_bytes} B'; SET GLOBAL temp_directory = {_quoted(str(self._spill))}"
+        )
+        snapshot = self._take(verify)
+        # The views are made over the open rows alone: over many files it takes longer, and they are the same.
+        self._database.execute("CREATE VIEW segments AS FROM open_rows")
         self._database.execute((files("rayflow.analytics") / "sql" / "views.sql").read_text("utf-8"))
+        self._point(snapshot)
 
     def __enter__(self) -> Self:
         return self
@@ -68,11 +88,14 @@ class Log:
         """The answer to one statement (the last of several). May be called from several threads at once.
 
         `params`: values for `$name` (a mapping) or `?` (a sequence). Raises `ValidationError` with DuckDB's own
-        message, which points at the place. Where a segment turns out damaged, or was merged away since this log was
-        opened, the answer is made again from a new snapshot without damaged files; `StorageError` if that fails too.
+        message, which points at the place, and `Cancelled` after `interrupt`. Where a segment turns out damaged, or was
+        merged away since this log was opened, the answer is made again from a new snapshot without damaged files;
+        `StorageError` if that fails too.
         """
         try:
             return self._run(sql, params)
+        except duckdb.InterruptException as problem:
+            raise Cancelled("the query was interrupted") from problem
         except duckdb.Error as problem:
             if not self._blames_file(problem):
                 raise _sql_error(self._located(problem, sql, params)) from problem
@@ -84,38 +107,79 @@ class Log:
                 f"the event log in {self._root} cannot be read: {problem}", path=str(self._root)
             ) from problem
 
+    def refresh(self) -> None:
+        """Look at the log anew: queries from now on show what has been written by now."""
+        self._look(verify=False)
+
+    def interrupt(self) -> None:
+        """Break off the queries that other threads are asking: they raise `Cancelled`."""
+        for cursor in tuple(self._running):
+            cursor.interrupt()
+
     def close(self) -> None:
-        self._database.close()
+        with suppress(duckdb.ResourceInUseException):
+            # A query that was broken off may hold it for a moment; a database in memory goes with its last user.
+            self._database.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
 
     def _run(self, sql: str, params: Params) -> pa.Table:
-        with self._database.cursor() as cursor:  # an open answer owns its connection, so each has one of its own
+        with self._cursor() as cursor:
             answer = cursor.sql(sql, params=params) if params else cursor.sql(sql)
             if answer is None:
                 raise ValidationError("the SQL is empty; try: SELECT * FROM runs LIMIT 10", param="sql")
             return answer.to_arrow_table()
 
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An open answer owns its connection, so each has one of its own."""
+        with self._database.cursor() as cursor:
+            if self._cold is not None:
+                cursor.register("cold_rows", self._cold)
+            self._running.add(cursor)
+            try:
+                yield cursor
+            finally:
+                self._running.discard(cursor)
+
     def _look(self, verify: bool) -> None:
-        """Point the view `segments` at the files that make up the log now."""
+        """Make the view `segments` of what the log consists of now."""
+        self._point(self._take(verify))
+
+    def _take(self, verify: bool) -> Snapshot:
+        """What the log consists of now, with its open rows as a table; that has all columns also without rows."""
         try:
             snapshot = take_snapshot(self._root, verify)
+            open_rows = snapshot.open_rows()
         except OSError as problem:
             raise StorageError(
                 f"the event log in {self._root} cannot be read: {problem}", path=str(self._root)
             ) from problem
+        self._database.register("incoming", open_rows)
+        self._database.execute("CREATE OR REPLACE TABLE open_rows AS FROM incoming")
+        self._database.unregister("incoming")
+        return snapshot
+
+    def _point(self, snapshot: Snapshot) -> None:
         self.unreadable = snapshot.unreadable
-        source = "FROM no_rows"
-        if snapshot.segments:
-            listed = ", ".join("'" + str(segment.path).replace("'", "''") + "'" for segment in snapshot.segments)
-            source += (
-                f" UNION ALL BY NAME FROM read_parquet([{listed}],"
-                " union_by_name = true, hive_partitioning = true, hive_types = {'date': DATE})"
-            )
-        self._database.execute(f"CREATE OR REPLACE VIEW segments AS {source}")
+        sources = ["FROM open_rows"]
+        # Files of one version have the same columns, so DuckDB need not open all of them to learn which; the first one
+        # grew while it was in use.
+        for version in sorted({segment.version for segment in snapshot.segments}):
+            paths = ", ".join(_quoted(str(each.path)) for each in snapshot.segments if each.version == version)
+            options = "hive_partitioning = true, hive_types = {'date': DATE}"
+            if version == UNLISTED_VERSION:
+                options += ", union_by_name = true"
+            sources.append(f"FROM read_parquet([{paths}], {options})")
+        self._cold = snapshot.cold_rows()
+        if self._cold is not None:
+            self._database.register("cold_rows", self._cold)
+            sources.append("FROM cold_rows")
+        self._database.execute(f"CREATE OR REPLACE VIEW segments AS {' UNION ALL BY NAME '.join(sources)}")
 
     def _located(self, problem: duckdb.Error, sql: str, params: Params) -> duckdb.Error:
         """`sql()` does not say where an unknown name stands, `execute()` does. Nothing has run, so ask that one too."""
         if isinstance(problem, duckdb.BinderException | duckdb.CatalogException):
-            with self._database.cursor() as cursor:
+            with self._cursor() as cursor:
                 try:
                     if len(cursor.extract_statements(sql)) == 1:
                         cursor.execute(sql, params)
@@ -126,6 +190,10 @@ class Log:
     def _blames_file(self, problem: duckdb.Error) -> bool:
         """DuckDB names the file, or, deep in a damaged page, raises its most general error."""
         return type(problem) is duckdb.Error or str(self._root) in str(problem)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _sql_error(problem: duckdb.Error) -> ValidationError:

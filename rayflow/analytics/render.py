@@ -1,4 +1,7 @@
-"""Answers as text: JSON, CSV and plain columns. Timestamps are ISO 8601 in UTC everywhere."""
+"""Answers as text: JSON, CSV and columns for the eye. Timestamps are ISO 8601 in UTC everywhere.
+
+What stands in a log was said by anybody: where a person looks, nothing of it steers the terminal.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +10,78 @@ import csv
 import io
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
+from rich.cells import cell_len, set_cell_size
 
 _JSON = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS
+_PIECE_ROWS = 10_000
+_GAP = "  "
+_NARROWEST = 4
+"""Columns of a table that does not fit are not made narrower than this."""
+
+
+class Fitted(NamedTuple):
+    """A table as text. `cut`: how many cells are shown in part, because the whole was wider than asked for."""
+
+    text: str
+    cut: int
+
+
+def json_pieces(table: pa.Table) -> Iterator[str]:
+    """One array of objects, an object a line. NaN and infinities are null, which is all JSON has for them."""
+    between = "["
+    for line in _objects(table):
+        yield between + line
+        between = ",\n "
+    yield "]\n" if between != "[" else "[]\n"
 
 
 def to_json(table: pa.Table) -> str:
-    """One array of objects, an object a line. NaN and infinities are null, which is all JSON has for them."""
-    names = _distinct(table.column_names)
-    lines = [orjson.dumps(dict(zip(names, row, strict=True)), _default, _JSON).decode() for row in _rows(table)]
-    return "[" + ",\n ".join(lines) + "]\n"
+    return "".join(json_pieces(table))
 
 
-def to_csv(table: pa.Table) -> str:
+def jsonl_pieces(table: pa.Table) -> Iterator[str]:
+    """An object a line, as `json_pieces` has them, and nothing else."""
+    for line in _objects(table):
+        yield line + "\n"
+
+
+def csv_pieces(table: pa.Table) -> Iterator[str]:
     """RFC 4180 with a header line. NULL is an empty field; lists and structs are JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(table.column_names)
-    writer.writerows([_scalar(value) for value in row] for row in _rows(table))
-    return text.getvalue()
+    for row in _rows(table):
+        writer.writerow(map(_scalar, row))
+        if text.tell() > 1 << 16:
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()
 
 
-def to_text(table: pa.Table) -> str:
-    """Aligned columns, numbers to the right."""
-    rows = [table.column_names, *cells(table)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    pads = [str.rjust if right else str.ljust for right in numeric(table)]
-    lines = (
-        "  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows
-    )
-    return "\n".join(lines) + "\n"
+def to_text(table: pa.Table, width: int | None = None) -> Fitted:
+    """Aligned columns, numbers to the right, every row on one line.
+
+    `width`: columns of the terminal. Where the table is wider, the widest columns are cut, and where that is not
+    enough, each row is shown as lines of `name  value`.
+    """
+    rows = [[_printable(name) for name in table.column_names], *cells(table)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    if width is not None:
+        widths = _fit(widths, width - len(_GAP) * (len(widths) - 1))
+        if len(widths) * _NARROWEST > width:
+            return _upright(rows, width)
+    to_right = numeric(table)
+    cut = 0
+    lines = []
+    for row in rows:
+        cut += sum(cell_len(cell) > room for cell, room in zip(row, widths, strict=True))
+        lines.append(_GAP.join(map(_sized, row, widths, to_right)).rstrip())
+    return Fitted("\n".join(lines) + "\n", cut)
 
 
 def cells(table: pa.Table) -> Iterator[list[str]]:
@@ -55,16 +98,54 @@ def numeric(table: pa.Table) -> list[bool]:
     ]
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """The names, numbered where one occurs again: an object has a key only once."""
-    distinct: list[str] = []
+def distinct(names: list[str]) -> list[str]:
+    """The names, numbered where one occurs again: objects and files have a key only once."""
+    seen: list[str] = []
     for name in names:
         free, number = name, 1
-        while free in distinct:
+        while free in seen:
             number += 1
             free = f"{name}_{number}"
-        distinct.append(free)
-    return distinct
+        seen.append(free)
+    return seen
+
+
+def _fit(widths: list[int], room: int) -> list[int]:
+    """The widest columns become narrower, all to the same width, until the sum fits."""
+    if sum(widths) <= room:
+        return widths
+    most = max(widths)
+    while most > _NARROWEST and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    fitted = [min(width, most) for width in widths]
+    for i, width in enumerate(widths):  # what is left over goes to the first that can use it
+        fitted[i] += min(width - fitted[i], max(room - sum(fitted), 0))
+    return fitted
+
+
+def _upright(rows: list[list[str]], width: int) -> Fitted:
+    names, *answers = rows
+    left = max(map(cell_len, names))
+    room = max(width - left - len(_GAP), _NARROWEST)
+    cut = sum(cell_len(cell) > room for row in answers for cell in row)
+    lines = [
+        [_sized(name, left, False) + _GAP + _sized(cell, min(room, cell_len(cell)), False) for name, cell in pairs]
+        for pairs in (zip(names, row, strict=True) for row in answers)
+    ]
+    return Fitted("\n".join("\n".join(block) + "\n" for block in lines), cut)
+
+
+def _sized(cell: str, width: int, to_right: bool) -> str:
+    length = cell_len(cell)
+    if length > width:
+        return set_cell_size(cell, width - 1) + "…"
+    return " " * (width - length) + cell if to_right else cell + " " * (width - length)
+
+
+def _objects(table: pa.Table) -> Iterator[str]:
+    names = distinct(table.column_names)
+    for row in _rows(table):
+        yield orjson.dumps(dict(zip(names, row, strict=True)), _default, _JSON).decode()
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
@@ -73,7 +154,8 @@ def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
         column.cast(pa.timestamp("us"), safe=False) if pa.types.is_timestamp(column.type) else column
         for column in table.columns
     ]
-    return zip(*(column.to_pylist() for column in columns), strict=True)
+    for at in range(0, table.num_rows, _PIECE_ROWS):
+        yield from zip(*(column.slice(at, _PIECE_ROWS).to_pylist() for column in columns), strict=True)
 
 
 def _scalar(value: object) -> str:

@@ -12,8 +12,6 @@ The version stands in the metadata of every segment. A column more, less or of a
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, get_args
 
 import msgspec
@@ -21,15 +19,16 @@ import pyarrow as pa
 
 from rayflow.events import Event
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_KEY = b"rayflow.schema"
 
 _FEW_VALUES = frozenset(
-    ("kind", "source", "workflow", "agent", "replica", "model", "tenant", "channel", "status", "error", "strategy")
+    (
+        *("kind", "source", "node", "workflow", "agent", "replica", "provider", "model", "tenant", "channel"),
+        *("priority", "status", "error", "finish_reason", "strategy"),
+    )
 )
 _SCALARS: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), dict: pa.json_()}
-# Facts of events may come from anywhere in the process: one that JSON does not know is shown as text, not refused.
-_ENCODER = msgspec.json.Encoder(enc_hook=str)
 
 
 def _plain_type(annotation: Any) -> type:
@@ -51,29 +50,3 @@ SCHEMA: pa.Schema = pa.schema(
     [_field(field.name, field.type) for field in msgspec.structs.fields(Event)],
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
 )
-
-
-def to_table(events: Sequence[Event]) -> pa.Table:
-    """One row per event, in the given order, with the columns of `SCHEMA`."""
-    columns = [_column(name, field.type, events) for name, field in zip(Event.__struct_fields__, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
-
-
-def _column(name: str, kind: pa.DataType, events: Sequence[Event]) -> pa.Array:
-    values = map(attrgetter(name), events)
-    if kind == pa.json_():
-        return pa.array([_ENCODER.encode(value) if value else None for value in values], kind)
-    if pa.types.is_dictionary(kind):
-        return _text(values).dictionary_encode()
-    if pa.types.is_string(kind):
-        return _text(values)
-    return pa.array(list(values), kind)
-
-
-def _text(values: map[str]) -> pa.Array:
-    texts = [value or None for value in values]
-    try:
-        return pa.array(texts, pa.string())
-    except UnicodeEncodeError:
-        # A lone surrogate (an undecodable file name in an error message, say) must not cost the whole batch.
-        return pa.array([text and text.encode(errors="replace") for text in texts], pa.string())

@@ -45,7 +45,7 @@ async def read_json(headers: Headers, receive: Receive, limits: SecurityConfig) 
 async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> bytes:
     """The whole body, in memory. Raises `BodyTooLarge` before reading past the limit, `BodyTooSlow`, `ClientGone`."""
     if int(headers.get(b"content-length", b"0")) > limit_bytes:
-        raise _too_large(limit_bytes)
+        raise too_large(limit_bytes)
     loop = asyncio.get_running_loop()
     started = loop.time()
     received = bytearray()
@@ -59,7 +59,7 @@ async def read_body(headers: Headers, receive: Receive, limit_bytes: int) -> byt
             raise ClientGone
         received += message.get("body", b"")
         if len(received) > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
         if not message.get("more_body", False):
             return bytes(received)
 
@@ -79,5 +79,5 @@ async def discard(receive: Receive) -> None:
                     return
 
 
-def _too_large(limit_bytes: int) -> BodyTooLarge:
+def too_large(limit_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than {limit_bytes} bytes", limit_bytes=limit_bytes)

@@ -129,8 +129,8 @@ class ChatEncoder:
         return due + sse.event({"type": "error", "error": problem(error, self._request_id)})
 
 
-_TOLD = ("agent", "status", "strategy", "confidence", "model", "duration_ms", "queue_ms", "ttft_ms",
-         "prompt_tokens", "completion_tokens", "error", "error_message", "data")  # fmt: skip
+_TOLD = ("agent", "status", "strategy", "confidence", "model", "finish_reason", "attempt", "duration_ms", "queue_ms",
+         "ttft_ms", "prompt_tokens", "completion_tokens", "error", "error_message", "data")  # fmt: skip
 
 
 def told(event: Event) -> dict[str, Any]:

@@ -6,6 +6,7 @@ and the edge calls them directly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +17,10 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from rayflow import __version__
+from rayflow.analytics.analyst import Analyst
+from rayflow.api.analytics import AnalyticsRoutes, add_analytics_routes
 from rayflow.api.auth import ApiKeys
+from rayflow.api.batches import Batches, add_batch_routes
 from rayflow.api.caches import CacheRoutes, add_cache_routes
 from rayflow.api.catalogue import Catalogue, Model, ModelList
 from rayflow.api.chat import Chat
@@ -28,8 +32,12 @@ from rayflow.api.completions import ChatCompletions
 from rayflow.api.decode import fault
 from rayflow.api.docs_page import docs_page
 from rayflow.api.edge import Edge
+from rayflow.api.feedback import FeedbackRoutes, add_feedback_route
+from rayflow.api.files import Files, add_file_routes
+from rayflow.api.jobs import Jobs, add_job_routes
 from rayflow.api.metrics import Metrics
 from rayflow.api.openapi import DocumentedApi, answers, errors, events, request_body
+from rayflow.api.performance import PerformanceRoutes, add_performance_routes
 from rayflow.api.problems import MethodNotAllowed, UpgradeRequired
 from rayflow.api.run_routes import RunRoutes, RunStatus
 from rayflow.api.runs import Runs
@@ -42,6 +50,7 @@ from rayflow.api.user_routes import add_user_routes
 from rayflow.api.users import UserRoutes
 from rayflow.api.websocket.handshake import PATH as SOCKETS
 from rayflow.api.websocket.handshake import Handshake
+from rayflow.app.build import events_folder
 from rayflow.app.caches import CacheDesk
 from rayflow.app.client import SystemClient
 from rayflow.errors import NotFound
@@ -50,11 +59,20 @@ COMPLETIONS = "/v1/chat/completions"
 CHAT = "/chat"
 
 
-def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIApp:
-    """The application of one ingress process. `metrics`: where it counts; its own registry by default."""
+def create_app(
+    client: SystemClient,
+    *,
+    metrics: Metrics | None = None,
+    wake: Callable[[], None] = lambda: None,
+    analyst: Analyst | None = None,
+) -> ASGIApp:
+    """The application of one ingress process. `metrics`: where it counts; its own registry by default. `wake`: called
+    when a batch job waits for whoever runs them. `analyst`: who is asked about the log; one of its own by default."""
     config = client.config
     keys = ApiKeys.of(config)
     metrics = metrics or Metrics(config.name)
+    monitoring = config.monitoring
+    analyst = analyst or Analyst(events_folder(config), monitoring.sql_sandbox, monitoring.sql_at_once)
     catalogue = Catalogue(config, client.now_us() // 1_000_000)
     runs = Runs(client, metrics)
     completions, chat = ChatCompletions(runs, catalogue), Chat(runs, catalogue)
@@ -75,6 +93,12 @@ def create_app(client: SystemClient, *, metrics: Metrics | None = None) -> ASGIA
     add_session_routes(api, Sessions(client))
     add_user_routes(api, UserRoutes(client))
     add_cache_routes(api, CacheRoutes(CacheDesk(client), config.name))
+    add_file_routes(api, Files(client))
+    add_batch_routes(api, Batches(client, wake))
+    add_job_routes(api, Jobs(client, wake))
+    add_analytics_routes(api, AnalyticsRoutes(client, analyst))
+    add_performance_routes(api, PerformanceRoutes(client, analyst))
+    add_feedback_route(api, FeedbackRoutes(client, analyst, metrics))
     _add_run_routes(api, RunRoutes(runs, catalogue.workflow))
     _add_system_routes(api, System(client, catalogue, metrics))
     hot = {("POST", COMPLETIONS): completions.create, ("POST", CHAT): chat.send}

@@ -18,8 +18,8 @@ from rayflow.errors import InvalidEncoding, InvalidJson
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 
 
-def loads(body: bytes, max_depth: int = 64) -> Any:
-    """The value of a JSON text.
+def loads(body: bytes, max_depth: int = 64, what: str = "the body") -> Any:
+    """The value of a JSON text. `what` it is, in the words of a refusal.
 
     Integers beyond 64 bits become floats. Raises `InvalidEncoding` for bytes that are not UTF-8 and `InvalidJson` for
     everything else that is not I-JSON, or nests arrays and objects deeper than `max_depth` (at most 1000).
@@ -27,16 +27,16 @@ def loads(body: bytes, max_depth: int = 64) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise _refusal(body, error, max_depth) from None
+        raise _refusal(body, error, max_depth, what) from None
     depth, entries = _measure(value)
     if depth > max_depth:
-        raise _too_deep(max_depth)
+        raise _too_deep(max_depth, what)
     # Every key ends in `":`. Where the text has just as many of them as the value has entries, no key was there twice;
     # it has more when a string holds an escaped quote before a colon, and then only a look at the keys can tell.
     if len(_KEY_END.findall(body)) != entries:
         json.loads(body, object_pairs_hook=_refuse_duplicates)
     if b"\\u0000" in body and _has_nul(value):
-        raise InvalidJson("the body holds a NUL character (\\u0000); remove it")
+        raise InvalidJson(f"{what} holds a NUL character (\\u0000); remove it")
     return value
 
 
@@ -83,19 +83,19 @@ def _has_nul(value: Any) -> bool:
     return False
 
 
-def _refusal(body: bytes, error: orjson.JSONDecodeError, max_depth: int) -> InvalidJson | InvalidEncoding:
+def _refusal(body: bytes, error: orjson.JSONDecodeError, max_depth: int, what: str) -> InvalidJson | InvalidEncoding:
     try:
         body.decode()
     except UnicodeDecodeError as fault:
-        return InvalidEncoding(f"the body is not UTF-8: byte {fault.start}: {fault.reason}", byte=fault.start)
+        return InvalidEncoding(f"{what} is not UTF-8: byte {fault.start}: {fault.reason}", byte=fault.start)
     if error.msg.startswith("depth limit"):
-        return _too_deep(max_depth)
+        return _too_deep(max_depth, what)
     return InvalidJson(
-        f"the body is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}",
+        f"{what} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}",
         line=error.lineno,
         column=error.colno,
     )
 
 
-def _too_deep(max_depth: int) -> InvalidJson:
-    return InvalidJson(f"the body nests deeper than {max_depth} levels; make it flatter", max_depth=max_depth)
+def _too_deep(max_depth: int, what: str) -> InvalidJson:
+    return InvalidJson(f"{what} nests deeper than {max_depth} levels; make it flatter", max_depth=max_depth)

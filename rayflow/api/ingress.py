@@ -34,7 +34,7 @@ JOIN_S = 2.0
 
 
 class Ingress:
-    """`say` tells the parent process when this one is ready."""
+    """`say` tells the parent process when this one is ready, and that a batch job waits."""
 
     def __init__(self, run_dir: Path, index: int, say: Callable[[dict[str, Any]], None]) -> None:
         self._run_dir = run_dir
@@ -86,11 +86,14 @@ class Ingress:
         client.config = restore(config)
         self._open(client)
 
+    def _wake(self) -> None:
+        self._say({"batch": True})
+
     def _open(self, client: SystemClient) -> None:
         config = client.config
-        to_file(Path(config.storage.state), self._address, config.monitoring.log_level)
+        to_file(config, self._address)
         self._metrics = self._metrics or Metrics(config.name)
-        self._web.open(create_app(client, metrics=self._metrics), config)
+        self._web.open(create_app(client, metrics=self._metrics, wake=self._wake), config)
         if not self._opened.is_set():
             collector.settle()
             self._opened.set()

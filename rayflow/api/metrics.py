@@ -1,4 +1,5 @@
-"""What this ingress process counts, for Prometheus. `docs/metrics.md` is the table of it; a test compares the two.
+"""What this ingress process counts, and what all actors do, for Prometheus. `docs/metrics.md` is the table of it; a
+test compares the two.
 
 Labels have few values: never a user, a session or a path as the client wrote it. A run counts as in flight from the
 moment it is sent to a router until its result, error or cancellation is back.
@@ -13,6 +14,7 @@ from types import TracebackType
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from rayflow.api.cache_metrics import CacheSamples
+from rayflow.api.figure_metrics import FigureSamples
 from rayflow.api.problems import ClientGone
 from rayflow.errors import Cancelled
 from rayflow.messages import RunResult
@@ -60,6 +62,9 @@ class Metrics:
         self._contexts = {False: contexts.labels("hit"), True: contexts.labels("miss")}
         self.caches = CacheSamples()
         registry.register(self.caches)
+        self.figures = FigureSamples()
+        registry.register(self.figures)
+        self._feedback = Counter("rayflow_feedback", "Opinions on answers.", ["thumb"], registry=registry)
         self.sockets: set[object] = set()
         """Those that are open."""
         open_sockets = Gauge("rayflow_websockets", "WebSockets that are open.", registry=registry)
@@ -77,6 +82,10 @@ class Metrics:
             self._by_route[route] = self._request_duration.labels(route)
         self._by_answer[key].inc()
         self._by_route[route].observe(seconds)
+
+    def opinion(self, thumb: str | None) -> None:
+        """Somebody said what an answer was worth."""
+        self._feedback.labels(thumb or "none").inc()
 
     def run(self) -> RunMeter:
         """`with metrics.run() as meter:` around one run."""

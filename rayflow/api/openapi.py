@@ -9,12 +9,18 @@ import msgspec
 from fastapi import FastAPI
 from starlette.responses import Response
 
+from rayflow.analytics.reports import Report
+from rayflow.api.analytics_shapes import QueryList, SqlAnswer, SqlRequest
+from rayflow.api.batch_shapes import Batch, BatchList, BatchRequest
 from rayflow.api.cache_shapes import CacheReport
 from rayflow.api.catalogue import Model, ModelList
 from rayflow.api.chat_answer import ChatAnswer
 from rayflow.api.chat_request import ChatRequest
 from rayflow.api.completion_answer import ChatCompletion
 from rayflow.api.completion_request import ChatCompletionRequest
+from rayflow.api.file_shapes import FileDeleted, FileList, FileObject
+from rayflow.api.job_shapes import Job, JobPage, JobRequest
+from rayflow.api.performance_shapes import AlertList, PerformanceStats
 from rayflow.api.run_routes import RunStatus
 from rayflow.api.session_shapes import (
     ForkRequest,
@@ -47,6 +53,7 @@ from rayflow.api.user_shapes import (
     RememberedThing,
     Removed,
 )
+from rayflow.app.feedback import Opinion
 
 Schema = dict[str, Any]
 Responses = dict[int | str, Schema]
@@ -77,12 +84,15 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 SHOWN = (
+    QueryList, SqlAnswer, SqlRequest,
+    Batch, BatchList, BatchRequest, FileDeleted, FileList, FileObject, Job, JobPage, JobRequest,
     CacheReport,
     ChatCompletionRequest, ChatCompletion, ChatRequest, ChatAnswer, SessionRequest, SessionChange, ForkRequest,
     Session, SessionPage, SessionHistory, Lock, LockRequest,
     SessionState, StatePatch, StateHistory, StateCheckpoint, StateCheckpoints, CheckpointRequest, RestoreRequest,
     Consolidation, Erasure, FoundMemories, MemoryPage, MemoryRequest, MemorySearch, Preferences, RememberedThing,
     Removed,
+    AlertList, Opinion, PerformanceStats, Report,
     RunStatus, Model, ModelList, OpenAIError, Problem, State,
 )  # fmt: skip
 _REF = "#/components/schemas/{name}"
@@ -150,6 +160,22 @@ def events(about: str) -> Responses:
     """`responses` of a route that only streams."""
     content: Schema = {"text/event-stream": {"schema": {"type": "string"}}}
     return {200: {"description": about, "content": content}, **errors()}
+
+
+def form_body(fields: dict[str, str]) -> Schema:
+    """`openapi_extra` of a route that takes a form. `fields`: "binary", or the one value that is taken."""
+    properties = {
+        name: {"type": "string", "format": "binary"} if kind == "binary" else {"type": "string", "enum": [kind]}
+        for name, kind in fields.items()
+    }
+    schema = {"type": "object", "properties": properties, "required": [*fields]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def bytes_of(about: str, *, openai: bool = False) -> Responses:
+    """`responses` of a route that answers with a file."""
+    content: Schema = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": about, "content": content}, **errors(openai)}
 
 
 def no_content(about: str) -> Responses:

@@ -13,6 +13,7 @@ from rayflow.api.metrics import Metrics
 from rayflow.api.responses import Encoded, json_response
 from rayflow.app.caches import CacheDesk
 from rayflow.app.client import SystemClient
+from rayflow.app.figures import figures
 from rayflow.errors import Unavailable
 
 
@@ -46,6 +47,7 @@ class System:
         config = self.client.config
         if config.caches.results.enabled or config.embeddings.enabled:
             self.metrics.caches.counts = await CacheDesk(self.client).counts()
+        self.metrics.figures.samples = await figures(self.client)
         return Encoded(self.metrics.expose(), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self) -> Response:

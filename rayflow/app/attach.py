@@ -3,6 +3,7 @@ needed."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -22,6 +23,8 @@ from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import DeadlineExceeded, FabricError, Unavailable
 from rayflow.messages import FlushEvents, GetLinks, GetStatus, Links, LinkStats, Reconfigured, Status
 from rayflow.runtime.roster import COORDINATOR, node_address
+
+FLUSH_S = 5.0
 
 
 def settled(config: WorkflowConfig, state: Path | None) -> WorkflowConfig:
@@ -88,10 +91,10 @@ async def open_configured(
 async def _flush(client: SystemClient) -> None:
     """What this client recorded should be readable when its command ends."""
     if client.fabric.directory.endpoint(EVENT_LOG) is not None:
-        try:
-            await client.fabric.ask(EVENT_LOG, FlushEvents(), 5.0)
-        except (FabricError, DeadlineExceeded):
-            return
+        with suppress(FabricError, DeadlineExceeded, TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await client.flush()
+                await client.fabric.ask(EVENT_LOG, FlushEvents(), FLUSH_S)
 
 
 async def running_status(state: Path) -> tuple[RunFile, Status]:

@@ -10,16 +10,19 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rayflow.actors.outbox import Outbox
 from rayflow.app.logs import to_file
+from rayflow.callbacks import Callbacks
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.config.schema import ModelConfig, WorkflowConfig
 from rayflow.config.sections.routing import PREPARED
 from rayflow.config.transfer import restore
 from rayflow.errors import WorkflowError
+from rayflow.policies.redaction import redactor
 from rayflow.runtime.ports import (
     Actor,
     Backend,
@@ -38,6 +41,12 @@ if TYPE_CHECKING:
     from rayflow.actors.enrichment import ContextMeans
 
 
+FEEDER_MODULE = "rayflow.batch.feeder"
+
+Models = Callable[[ModelConfig, str], ModelClient]
+"""Who answers for an entry of `models` when the actor at this address calls it."""
+
+
 def build_coordinator(fabric: Fabric, backend: Backend, record: Record) -> Supervising:
     from rayflow.actors.coordinator import Coordinator
 
@@ -51,14 +60,15 @@ def build_record(run_dir: Path, run: str) -> Record:
     return SqliteRecord(run_dir / "record.sqlite", run)
 
 
-def build_actor(role: str, address: str, config: bytes, fabric: Fabric) -> Actor:
-    """The actor for a role. `config`: the workflow configuration as JSON. Raises `ConfigurationError`."""
+def build_actor(role: str, address: str, config: bytes, fabric: Fabric, models: Models | None = None) -> Actor:
+    """The actor for a role. `config`: the workflow configuration as JSON. `models`: who stands for the models
+    that answer and those that choose who does; None: they are called. Raises `ConfigurationError`."""
     workflow = restore(config)
     if not fabric.endpoint.startswith("inprocess:"):
-        to_file(Path(workflow.storage.state), address, workflow.monitoring.log_level)
+        to_file(workflow, address)
     match role:
         case "eventlog":
-            return _event_log(address, workflow)
+            return _event_log(address, workflow, fabric)
         case "session":
             return _sessions(address, workflow, fabric)
         case "accounts":
@@ -66,9 +76,12 @@ def build_actor(role: str, address: str, config: bytes, fabric: Fabric) -> Actor
         case "aggregator":
             return _aggregator(address, workflow)
         case "agent":
-            return _agent(address, workflow, fabric)
+            return _agent(address, workflow, fabric, models)
         case "router":
-            return _router(address, workflow, fabric)
+            return _router(address, workflow, fabric, models)
+        case "feeder":
+            # By name: it belongs to the room of batch jobs, which stands on this one.
+            return cast(Actor, import_module(FEEDER_MODULE).build(address, workflow, fabric))
         case _:
             raise WorkflowError(f"there is no role {role!r}", address=address)
 
@@ -78,16 +91,29 @@ def events_folder(config: WorkflowConfig) -> Path:
     return Path(config.storage.events or Path(config.storage.state) / "events")
 
 
-def _outbox(config: WorkflowConfig, fabric: Fabric) -> Outbox:
-    return Outbox(fabric, config.monitoring.event_log)
+def _outbox(address: str, config: WorkflowConfig, fabric: Fabric) -> Outbox:
+    monitoring = config.monitoring
+    return Outbox(
+        fabric,
+        monitoring.event_log,
+        limit=monitoring.max_buffered_events,
+        source=address,
+        redactor=redactor(monitoring),
+    )
 
 
-def _event_log(address: str, config: WorkflowConfig) -> Actor:
+def _event_log(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
     from rayflow.actors.eventlog import EventLog
-    from rayflow.analytics.log import ParquetLog
+    from rayflow.actors.watch import Watch, WatchedLog
+    from rayflow.analytics.log import SegmentLog
+    from rayflow.app.upkeep import tend, upkeep_task
 
-    writer: EventWriter = ParquetLog(events_folder(config), address)
-    return EventLog(writer, config.monitoring.flush_s, config.monitoring.max_buffered_events, SYSTEM_CLOCK)
+    monitoring = config.monitoring
+    root = events_folder(config)
+    writer: EventWriter = SegmentLog(root, address, monitoring.roll_bytes, monitoring.roll_s)
+    events = EventLog(writer, partial(tend, upkeep_task(root, address, config)), monitoring.flush_s, SYSTEM_CLOCK)
+    book, callbacks = Path(config.storage.state) / "raised-alerts.json", Callbacks(config.security.callback_hosts)
+    return WatchedLog(events, Watch(config, book, _outbox(address, config, fabric), callbacks, SYSTEM_CLOCK))
 
 
 def _sessions(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
@@ -97,7 +123,7 @@ def _sessions(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
     session = config.session
     store: ShardStore = build(config, int(address.rpartition("/")[2]))
     ages = (session.default_timeout_s, session.max_timeout_s) if session.expire else (0.0, 0.0)
-    outbox = _outbox(config, fabric)
+    outbox = _outbox(address, config, fabric)
     sessions = Sessions(address, store, outbox, SYSTEM_CLOCK, Expiry(*ages, session.cleanup_s))
     return keeping(config, remembering(address, config, sessions, store, outbox))
 
@@ -160,15 +186,18 @@ def embedder(config: WorkflowConfig) -> Callable[[], Embedder] | None:
     return partial(embeddings, config)
 
 
-def _router(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
+def _router(address: str, config: WorkflowConfig, fabric: Fabric, models: Models | None) -> Actor:
     from rayflow.actors.router import NO_MEANS, Router
+    from rayflow.actors.routes import RoutingMeans
 
     means = NO_MEANS
-    if config.routing.strategy in PREPARED:
+    if config.routing.strategy == "llm" and models is not None:
+        means = RoutingMeans(model=partial(models, config.model(config.routing.model), address))
+    elif config.routing.strategy in PREPARED:
         from rayflow.app.learning import routing_means
 
         means = routing_means(config)
-    outbox, told = _outbox(config, fabric), context_means(config)
+    outbox, told = _outbox(address, config, fabric), context_means(config)
     if config.state.shown:
         told = replace(told, sources=(*told.sources, _state_source(config, fabric)))
     return Router(address, config, fabric, outbox, SYSTEM_CLOCK, random.Random(), means, told)
@@ -206,17 +235,23 @@ def context_means(config: WorkflowConfig) -> ContextMeans:
     return ContextMeans(tokenizer(name), summariser, embedder=embedder(config), extractor=extractor)
 
 
-def _agent(address: str, config: WorkflowConfig, fabric: Fabric) -> Actor:
+def _agent(address: str, config: WorkflowConfig, fabric: Fabric, models: Models | None) -> Actor:
     from rayflow.actors.agent import Agent
     from rayflow.models.factory import build
 
     _, name, replica = address.split("/")
+
+    def client(model: str) -> ModelClient:
+        entry = config.model(model)
+        return build(entry, int(replica)) if models is None else models(entry, address)
+
     return Agent(
         address,
         config.agent(name),
-        lambda model: build(config.model(model), int(replica)),
+        client,
         config.streaming,
         fabric,
         SYSTEM_CLOCK,
         config.processing.request_timeout_s,
+        config.monitoring.otel.enabled,
     )

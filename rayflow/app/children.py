@@ -135,15 +135,77 @@ class Keeper:
             return 0
         if process.returncode is not None:
             return process.returncode
-        process.terminate()
-        ended = asyncio.ensure_future(process.wait())
-        hurried = asyncio.ensure_future(hurry.wait())
-        await asyncio.wait({ended, hurried}, timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
-        hurried.cancel()
-        if ended.done():
-            return 0 if ended.result() == -signal.SIGTERM else ended.result()
-        process.terminate()
-        await asyncio.wait({ended}, timeout=HURRY_S)
-        if not ended.done():
-            process.kill()
-        return await ended
+        return await ended(process, budget_s, hurry)
+
+
+class OnDemand:
+    """Runs one child process while there is something to do: it is started when somebody wakes it, ends by itself when
+    it has nothing to do, and is started again when it dies before. `policy` bounds the restarts; beyond them it waits
+    for the next call, because nothing else depends on it.
+    """
+
+    def __init__(
+        self, name: str, start: Callable[[], Awaitable[asyncio.subprocess.Process]], policy: RestartPolicy
+    ) -> None:
+        self._name = name
+        self._start = start
+        self._policy = policy
+        self._woken = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._ending = False
+        self._rng = random.Random()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until `end` is called."""
+        deaths: list[float] = []
+        while True:
+            await self._woken.wait()
+            if self._over():
+                return
+            self._woken.clear()
+            process = self._process = await self._start()
+            if self._over():  # `end` came while it started, and did not see it
+                process.terminate()
+            code = await process.wait()
+            if self._over():
+                return
+            if code:
+                log.error("%s ended with code %d", self._name, code)
+                deaths.append(SYSTEM_CLOCK.now())
+                delay_s = decide(deaths, self._policy, SYSTEM_CLOCK.now(), self._rng)
+                if delay_s is not None:
+                    await asyncio.sleep(delay_s)
+                    self._woken.set()
+
+    def _over(self) -> bool:
+        return self._ending
+
+    async def end(self, budget_s: float, hurry: asyncio.Event) -> int:
+        """As `Keeper.end`."""
+        self._ending = True
+        self._woken.set()
+        if self._process is None:
+            return 0
+        if self._process.returncode is not None:
+            return self._process.returncode
+        return await ended(self._process, budget_s, hurry)
+
+
+async def ended(process: asyncio.subprocess.Process, budget_s: float, hurry: asyncio.Event) -> int:
+    """End a process that runs, as `Keeper.end` says. Returns its exit code."""
+    process.terminate()
+    end = asyncio.ensure_future(process.wait())
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait({end, hurried}, timeout=budget_s, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if end.done():
+        return 0 if end.result() == -signal.SIGTERM else end.result()
+    process.terminate()
+    await asyncio.wait({end}, timeout=HURRY_S)
+    if not end.done():
+        process.kill()
+    return await end

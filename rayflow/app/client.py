@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from rayflow.actors.outbox import Outbox
 from rayflow.actors.persistence import died, persist
 from rayflow.app.inbox import FollowingInbox, Inbox, StreamItem
 from rayflow.app.remnant import keep
@@ -33,7 +34,6 @@ from rayflow.errors import NotFound, PeerLost, Unavailable, UnknownAddress
 from rayflow.events import Event
 from rayflow.messages import (
     CancelRun,
-    EventBatch,
     Follower,
     FollowRun,
     Payload,
@@ -50,6 +50,7 @@ from rayflow.messages import (
     Voided,
 )
 from rayflow.policies.placement import owner, shard_addresses
+from rayflow.policies.redaction import redactor
 from rayflow.runtime.ports import Fabric, Handler, Inlet
 from rayflow.runtime.roster import COORDINATOR
 
@@ -74,6 +75,14 @@ class SystemClient:
         self._readers = count(1)
         self._lasting: set[asyncio.Future[Any]] = set()
         self._been_up = False
+        monitoring = config.monitoring
+        self._outbox = Outbox(
+            fabric,
+            monitoring.event_log,
+            limit=monitoring.max_buffered_events,
+            source=address,
+            redactor=redactor(monitoring),
+        )
         self.shards = Shards(shard_addresses(config.session.shards), self._ask_shard)
         self.users = Users(self.shards, config)
         self.session = self.shards.session
@@ -239,12 +248,17 @@ class SystemClient:
 
     def emit(self, event: Event) -> None:
         """Hand an event to the log."""
-        self.fabric.tell("eventlog/0", EventBatch([event]))
+        self._outbox.emit(event)
+
+    async def flush(self) -> None:
+        """Wait until what this client emitted is on disk, for as long as that takes."""
+        await self._outbox.settle()
 
     def now_us(self) -> int:
         return SYSTEM_CLOCK.wall_us()
 
     def close(self) -> None:
+        self._outbox.close()
         self.fabric.unbind(self.address)
 
     def _router(self, session_id: str, avoid: Collection[str] = ()) -> str:

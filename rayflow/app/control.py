@@ -31,12 +31,23 @@ class ReloadRequest(msgspec.Struct, frozen=True, tag=True):
     file: str = ""
 
 
+class WakeBatch(msgspec.Struct, frozen=True, tag=True):
+    """There is a batch job to run, or to end."""
+
+
+class Woken(msgspec.Struct, frozen=True, tag=True):
+    """The answer."""
+
+
+Wake = Callable[[], None]
+
+
 @asynccontextmanager
-async def controlled(run_dir: Path, reload: Reload) -> AsyncIterator[None]:
+async def controlled(run_dir: Path, reload: Reload, wake: Wake = lambda: None) -> AsyncIterator[None]:
     """Answer commands for as long as the context lasts. A command that leaves does not stop what it asked for."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reply = await _answer(await reader.readline(), reload)
+        reply = await _answer(await reader.readline(), reload, wake)
         writer.write(msgspec.json.encode(reply) + b"\n")
         writer.close()
 
@@ -47,9 +58,12 @@ async def controlled(run_dir: Path, reload: Reload) -> AsyncIterator[None]:
         server.close()
 
 
-async def _answer(line: bytes, reload: Reload) -> Reconfigured | Failure:
+async def _answer(line: bytes, reload: Reload, wake: Wake) -> Reconfigured | Woken | Failure:
     try:
-        request = msgspec.json.decode(line, type=ReloadRequest)
+        request = msgspec.json.decode(line, type=ReloadRequest | WakeBatch)
+        if isinstance(request, WakeBatch):
+            wake()
+            return Woken()
         return await reload(Path(request.file) if request.file else None)
     except Exception as error:
         if not isinstance(error, WorkflowError):
@@ -60,6 +74,17 @@ async def _answer(line: bytes, reload: Reload) -> Reconfigured | Failure:
 async def ask_reload(run_dir: Path, file: Path | None) -> Reconfigured:
     """Have the serve command reload, and wait for the outcome. Raises `ConfigurationError` when nothing was changed,
     `Unavailable` where no serve command listens, and any other `WorkflowError` on the way."""
+    reply = await _asked(run_dir, ReloadRequest(str(file.absolute()) if file else ""))
+    assert isinstance(reply, Reconfigured)
+    return reply
+
+
+async def ask_wake_batch(run_dir: Path) -> None:
+    """Have the serve command look at the batch jobs. Raises `Unavailable` where none listens."""
+    await _asked(run_dir, WakeBatch())
+
+
+async def _asked(run_dir: Path, request: ReloadRequest | WakeBatch) -> Reconfigured | Woken:
     try:
         reader, writer = await asyncio.open_unix_connection(_socket(run_dir), limit=MAX_LINE_BYTES)
     except OSError as error:
@@ -67,13 +92,13 @@ async def ask_reload(run_dir: Path, file: Path | None) -> Reconfigured:
             f"no serve command listens in {run_dir} ({error.strerror}): only what `rayflow serve` started can reload"
         ) from error
     try:
-        writer.write(msgspec.json.encode(ReloadRequest(str(file.absolute()) if file else "")) + b"\n")
+        writer.write(msgspec.json.encode(request) + b"\n")
         line = await reader.readline()
     finally:
         writer.close()
     if not line:
-        raise Unavailable("the serve command ended before it could say how the reload went: see its log")
-    reply: Reconfigured | Failure = msgspec.json.decode(line, type=Reconfigured | Failure)
+        raise Unavailable("the serve command ended before it could answer: see its log")
+    reply: Reconfigured | Woken | Failure = msgspec.json.decode(line, type=Reconfigured | Woken | Failure)
     if isinstance(reply, Failure):
         raise from_info(reply.error)
     return reply

@@ -52,7 +52,7 @@ def main() -> None:
     end_with_parent(int(parent), signal.SIGTERM)
     say = take_stdout()
     config = restore(sys.stdin.buffer.read())
-    to_file(Path(config.storage.state), "host", config.monitoring.log_level)
+    to_file(config, "host")
     sys.exit(uvloop.run(run(config, Path(run_dir), address[0] if address else None, say)))
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from rayflow.app.control import controlled
+from rayflow.app.control import Wake, controlled
 from rayflow.cluster.site import Site
 from rayflow.config.schema import WorkflowConfig
 from rayflow.config.transfer import dump
@@ -36,8 +36,9 @@ GoOver = Callable[[WorkflowConfig], Awaitable[Reconfigured]]
 
 
 @asynccontextmanager
-async def reloadable(run_dir: Path, read: Read, go_over: GoOver) -> AsyncIterator[None]:
-    """For as long as the context lasts, reload when a command or SIGHUP asks for it, one at a time."""
+async def reloadable(run_dir: Path, read: Read, go_over: GoOver, wake: Wake = lambda: None) -> AsyncIterator[None]:
+    """For as long as the context lasts, reload when a command or SIGHUP asks for it, one at a time. `wake`: called when
+    a command says that there is a batch job."""
     turn = asyncio.Lock()
     hang_ups: set[asyncio.Task[None]] = set()
 
@@ -61,7 +62,7 @@ async def reloadable(run_dir: Path, read: Read, go_over: GoOver) -> AsyncIterato
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        async with controlled(run_dir, reload):
+        async with controlled(run_dir, reload, wake):
             yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from rayflow.app import telemetry
 from rayflow.app.family import Family
 from rayflow.app.port import Address, reserve
 from rayflow.app.reload import Read, ask_coordinator_at, reloadable
@@ -38,6 +39,7 @@ async def serve(
     `read`: the configuration anew, when the file has changed. `announce` is called once, when the first request can be
     answered, with the address and the times of the start.
     """
+    telemetry.check(config)
     state = Path(config.storage.state)
     with reserve(host, port) as holder, owned(state) as mine:
         address = Address(host, holder.getsockname()[1])
@@ -46,13 +48,14 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, family.stop)
         write_run_file(state, RunFile(os.getpid(), str(mine.run_dir), config.name, address.url))
-        async with reloadable(mine.run_dir, read, partial(_go_over, mine.run_dir, family)):
+        async with reloadable(mine.run_dir, read, partial(_go_over, mine.run_dir, family), family.wake_batch):
             family.start()
             await family.over.wait()
         return await family.end()
 
 
 async def _go_over(run_dir: Path, family: Family, config: WorkflowConfig) -> Reconfigured:
+    telemetry.check(config)
     changed = await ask_coordinator_at(run_dir, config)
     added, removed = await family.configure(config)
     return msgspec.structs.replace(changed, added=[*changed.added, *added], removed=[*changed.removed, *removed])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,11 +76,16 @@ class System(ABC):
 
 
 class InProcessSystem(System):
-    """All actors on this event loop."""
+    """All actors on this event loop. `models`: who stands for the models (`build.build_actor`)."""
+
+    def __init__(self, config: WorkflowConfig, models: build.Models | None = None) -> None:
+        super().__init__(config)
+        self._models = models
 
     async def __aenter__(self) -> Self:
         self.fabric = fabric = InProcessFabric()
-        self._coordinator = build.build_coordinator(fabric, InProcessBackend(fabric, build.build_actor), MemoryRecord())
+        builder = build.build_actor if self._models is None else partial(build.build_actor, models=self._models)
+        self._coordinator = build.build_coordinator(fabric, InProcessBackend(fabric, builder), MemoryRecord())
         fabric.bind(COORDINATOR, self._coordinator.handlers)
         await self._coordinator.start()
         try:

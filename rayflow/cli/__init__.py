@@ -11,15 +11,20 @@ import sys
 import typer
 
 from rayflow.cli import (
+    alerts,
     batch,
     cache,
     config,
     context,
+    debug,
     doctor,
+    feedback,
     init,
     memory,
     model,
     query,
+    replay,
+    report,
     route,
     scale,
     serve,
@@ -40,7 +45,12 @@ app = typer.Typer(
 for topic in (
     serve,
     batch,
+    replay,
     query,
+    debug,
+    report,
+    alerts,
+    feedback,
     sessions,
     users,
     memory,

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
         Exits with 4 when the file exists already.
         """
-        from rayflow.batch.durable import replacing
+        from rayflow.app.durable import replacing
         from rayflow.config.template import STARTER
         from rayflow.errors import Conflict
 

@@ -11,57 +11,143 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from rayflow.analytics.named import NamedQuery
+    from rayflow.app.answers import Answers
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+HINT = "give SQL, or --name, or --list, or --shell"
+
 
 class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
+    JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
 
 
 def register(app: typer.Typer) -> None:
     @app.command()
     def query(
         sql: Annotated[
-            str | None, typer.Argument(metavar="SQL", help="SQL over the views events, runs and turns.")
+            str | None,
+            typer.Argument(metavar="SQL", help="SQL over the views; without it, what stdin says."),
         ] = None,
         name: Annotated[str | None, typer.Option(help="Ask a named query instead.")] = None,
         param: Annotated[
             list[str] | None, typer.Option(metavar="NAME=VALUE", help="Value for $NAME; repeatable.")
         ] = None,
         list_names: Annotated[bool, typer.Option("--list", help="List the named queries.")] = False,
+        shell: Annotated[bool, typer.Option("--shell", help="Ask in a shell; so does no SQL on a terminal.")] = False,
+        queries: Annotated[
+            list[Path] | None,
+            typer.Option(metavar="DIR", help="Folder of own named queries, beside STATE/queries; repeatable."),
+        ] = None,
         state: Annotated[Path, typer.Option(help="State folder of the system.")] = Path(".rayflow"),
         events: Annotated[
             Path | None,
             typer.Option(help="Folder of the event log, where storage.events moved it.", show_default=False),
         ] = None,
-        output: Annotated[Format, typer.Option("--format", help="How to print the answer.")] = Format.TABLE,
+        output: Annotated[
+            Format | None, typer.Option("--format", help="How to print the answer.", show_default="table")
+        ] = None,
+        out: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="Write the answer to a file, whole or not at all.")
+        ] = None,
         limit: Annotated[int | None, typer.Option(min=1, metavar="ROWS", help="Print so many rows at most.")] = None,
+        watch: Annotated[
+            float | None, typer.Option(min=0.1, metavar="SECONDS", help="Ask again and again, until Ctrl-C.")
+        ] = None,
         verify: Annotated[bool, typer.Option("--verify", help="First check every page of the log for damage.")] = False,
     ) -> None:
-        """Ask the event log, in SQL (DuckDB) or by the name of a query.
+        """Ask the event log, in SQL (DuckDB), by the name of a query, or in a shell.
 
         Exits with 5 when damaged files had to be left out of the answer; they are named on stderr.
         """
-        if [sql is not None, name is not None, list_names].count(True) != 1:
-            raise typer.BadParameter("give either SQL, or --name, or --list")
+        import sys
+
+        if [sql is not None, name is not None, list_names, shell].count(True) > 1:
+            raise typer.BadParameter(HINT)
+        if watch is not None and (shell or list_names or out):
+            raise typer.BadParameter("--watch prints answers again and again: it needs SQL or --name, and no --out")
+
+        from rayflow.analytics.named import named_queries, named_query
+        from rayflow.app.answers import Answers
+
+        own = [state / "queries"] if (state / "queries").is_dir() else []
+        known = named_queries([*own, *(queries or [])])
+        answers = Answers(_encoding(output, out, watch is not None or shell), limit, out)
+        root = events or state / "events"
         if list_names:
-            _print(_catalogue(), output, limit)
+            answers.show(_catalogue(known))
             return
-
-        from rayflow.analytics.database import open_log
-        from rayflow.analytics.named import named_query
-        from rayflow.errors import Exit
-
+        if shell or (sql is None and name is None and sys.stdin.isatty()):
+            if out is not None:
+                raise typer.BadParameter("a shell prints its answers: --out needs SQL or --name")
+            _shell(root, verify, known, answers)
+            return
+        if sql is None and name is None:
+            sql = sys.stdin.read()
+            if not sql.strip():
+                raise typer.BadParameter(f"{HINT}; stdin says nothing")
         values = _pairs(param or [])
         if name is not None:
-            named = named_query(name)
+            named = named_query(name, known)
             sql, values = named.sql, named.bind(values)
-        with open_log(events or state / "events", verify) as log:
-            _print(log.query(sql or "", values), output, limit)
-            for path, reason in log.unreadable.items():
-                typer.echo(f"warning: {path} is left out of this answer: {reason}", err=True)
-            if log.unreadable:
-                raise typer.Exit(Exit.PARTIAL)
+        if watch is not None:
+            _watch(watch, root, verify, sql or "", values, answers)
+        elif not _ask(root, verify, sql or "", values, answers):
+            from rayflow.errors import Exit
+
+            raise typer.Exit(Exit.PARTIAL)
+
+
+def _encoding(output: Format | None, out: Path | None, text_only: bool) -> str:
+    import sys
+
+    binary = output in (Format.PARQUET, Format.ARROW)
+    if out is not None:
+        if output is Format.TABLE:
+            raise typer.BadParameter("a table is for the eye; choose another --format for a file")
+        from rayflow.analytics.export import encoding_of
+
+        return output.value if output else encoding_of(out)
+    if binary and (text_only or sys.stdout.isatty()):
+        raise typer.BadParameter(f"{output} is binary: name a file with --out, or pipe it")
+    return (output or Format.TABLE).value
+
+
+def _ask(root: Path, verify: bool, sql: str, values: dict[str, str], answers: Answers) -> bool:
+    """Whether the answer is of the whole log."""
+    from rayflow.analytics.database import open_log
+    from rayflow.app.asking import ask
+
+    with open_log(root, verify) as log:
+        answers.show(ask(log, sql, values))
+        for path, reason in log.unreadable.items():
+            typer.echo(f"warning: {path} is left out of this answer: {reason}", err=True)
+        return not log.unreadable
+
+
+def _watch(every_s: float, root: Path, verify: bool, sql: str, values: dict[str, str], answers: Answers) -> None:
+    from rayflow.app.asking import watch
+
+    answers.redraw = True
+    try:
+        watch(every_s, lambda: _ask(root, verify, sql, values, answers))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _shell(root: Path, verify: bool, known: dict[str, NamedQuery], answers: Answers) -> None:
+    from rayflow.analytics.database import open_log
+    from rayflow.app.sql_shell import SqlShell, terminal_reader
+
+    with open_log(root, verify) as log:
+        shell = SqlShell(log, known, answers)
+        shell.loop(terminal_reader(shell.vocabulary))
 
 
 def _pairs(given: list[str]) -> dict[str, str]:
@@ -72,51 +158,13 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _catalogue() -> pa.Table:
+def _catalogue(known: dict[str, NamedQuery]) -> pa.Table:
     import pyarrow as pa
 
-    from rayflow.analytics.named import named_queries
-
-    queries = named_queries().values()
     return pa.table(
         {
-            "name": [query.name for query in queries],
-            "params": [", ".join(f"{name}={default}" for name, default in query.params.items()) for query in queries],
-            "description": [query.description for query in queries],
+            "name": list(known),
+            "params": [", ".join(query.signature) for query in known.values()],
+            "description": [query.description for query in known.values()],
         }
     )
-
-
-def _print(answer: pa.Table, output: Format, limit: int | None) -> None:
-    import sys
-
-    from rayflow.analytics import render
-
-    shown = answer if limit is None else answer.slice(0, limit)
-    match output:
-        case Format.JSON:
-            typer.echo(render.to_json(shown), nl=False)
-        case Format.CSV:
-            typer.echo(render.to_csv(shown), nl=False)
-        case Format.TABLE if sys.stdout.isatty():
-            _print_rich(shown)
-        case Format.TABLE:
-            typer.echo(render.to_text(shown), nl=False)
-    if shown.num_rows < answer.num_rows:
-        typer.echo(f"note: {shown.num_rows} of {answer.num_rows} rows; the rest is cut by --limit", err=True)
-
-
-def _print_rich(answer: pa.Table) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from rayflow.analytics import render
-
-    table = Table(box=SIMPLE_HEAD)
-    for name, is_number in zip(answer.column_names, render.numeric(answer), strict=True):
-        table.add_column(Text(name), justify="right" if is_number else "left", overflow="fold")
-    for row in render.cells(answer):
-        table.add_row(*map(Text, row))
-    Console().print(table)

@@ -13,6 +13,8 @@ from rayflow.cli import reload
 if TYPE_CHECKING:
     import msgspec
 
+    from rayflow.api.single import Worker
+    from rayflow.app.client import SystemClient
     from rayflow.app.port import Address
     from rayflow.config.schema import WorkflowConfig
 
@@ -58,18 +60,24 @@ def serve(
         return config
 
     config = read(None)
-    to_stderr(config.monitoring.log_level)
+    to_stderr(config)
     announce = _announce(config)
     if in_process:
         from rayflow.api.single import serve_in_process
 
-        code = uvloop.run(serve_in_process(config, read, host, port, announce))
+        code = uvloop.run(serve_in_process(config, read, host, port, announce, _batch_worker))
     else:
         from rayflow.app.serve import serve as serve_on_ray
 
         typer.echo(f"starting {config.name} on Ray ...", err=True)
         code = uvloop.run(serve_on_ray(config, read, host, port, address, announce))
     raise typer.Exit(code)
+
+
+def _batch_worker(client: SystemClient) -> Worker:
+    from rayflow.batch.desk import Desk
+
+    return Desk(client, client.config.batch.idle_s)
 
 
 def _announce(config: WorkflowConfig) -> Callable[[Address, dict[str, float]], None]:

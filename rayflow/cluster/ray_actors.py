@@ -117,6 +117,10 @@ class Router(RayProcess):
     """Takes runs in and drives them."""
 
 
+class Feeder(RayProcess):
+    """Runs rows of batch jobs."""
+
+
 BY_ROLE: dict[str, type[RayProcess]] = {
     "eventlog": EventLog,
     "session": SessionStore,
@@ -124,6 +128,7 @@ BY_ROLE: dict[str, type[RayProcess]] = {
     "aggregator": Aggregator,
     "agent": Agent,
     "router": Router,
+    "feeder": Feeder,
 }
 
 

@@ -32,7 +32,7 @@ def explain(error: pydantic.ValidationError, findings: Findings) -> None:
             findings.add(path, expected, "nothing", "the key is required", at_key=True)
         elif kind == "value_error":
             for below, expected, got in _mismatches(fault["ctx"]["error"], value):
-                findings.add(join(path, below), expected, got)
+                findings.add(join(path, below) if below else path, expected, got)
         elif path not in sections:  # else an entry is wrong, and pydantic adds that a list is no text
             findings.add(path, rule.expected if rule else "text", describe(value, rule), _hint(value, rule))
 

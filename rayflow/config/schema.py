@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from rayflow import callbacks
 from rayflow.config.sections.admission import (
     AdmissionConfig,
     Limit,
@@ -21,8 +22,10 @@ from rayflow.config.sections.admission import (
 )
 from rayflow.config.sections.agents import AgentConfig, DelegationRule, Replicas
 from rayflow.config.sections.aggregation import AggregationConfig, ScoreWeights
+from rayflow.config.sections.alerts import AlertRule, AlertsConfig
 from rayflow.config.sections.balancing import BalancingConfig, EjectionConfig
 from rayflow.config.sections.base import NAME_PATTERN, OWN_PATTERN, Mismatch, Name, ReferenceProblems, Section
+from rayflow.config.sections.batch import BatchConfig
 from rayflow.config.sections.caches import CachesConfig, ResultCacheConfig
 from rayflow.config.sections.context import ContextConfig
 from rayflow.config.sections.embeddings import EmbeddingsConfig
@@ -34,15 +37,17 @@ from rayflow.config.sections.resilience import BreakerConfig, HedgingConfig, Res
 from rayflow.config.sections.routing import KeywordRule, RoutingConfig
 from rayflow.config.sections.scaling import ScalingConfig, Schedule
 from rayflow.config.sections.state import StateConfig, StateField
+from rayflow.errors import ValidationError
 
 __all__ = [
-    "NAME_PATTERN", "OWN_PATTERN", "AdmissionConfig", "AgentConfig", "AgentMemory", "AggregationConfig",
-    "BalancingConfig", "BreakerConfig", "CachesConfig", "ContextConfig", "DelegationRule", "EjectionConfig",
-    "EmbeddingsConfig", "HedgingConfig", "KeywordRule", "Limit", "LimitsConfig", "MemoryConfig", "Mismatch",
-    "ModelConfig", "MonitoringConfig", "Name", "OffPeak", "PriorityConfig", "ProcessingConfig", "ReferenceProblems",
-    "Replicas", "ResilienceConfig", "ResultCacheConfig", "Retries", "RoutingConfig", "ScalingConfig", "Schedule",
-    "ScoreWeights", "Section", "SecurityConfig", "ServiceClass", "SessionConfig", "StateConfig", "StateField",
-    "StorageConfig", "StreamingConfig", "TenantConfig", "Timeouts", "WorkflowConfig",
+    "NAME_PATTERN", "OWN_PATTERN", "AdmissionConfig", "AgentConfig", "AgentMemory", "AggregationConfig", "AlertRule",
+    "AlertsConfig", "BalancingConfig", "BatchConfig", "BreakerConfig", "CachesConfig", "ContextConfig",
+    "DelegationRule", "EjectionConfig", "EmbeddingsConfig", "HedgingConfig", "KeywordRule", "Limit", "LimitsConfig",
+    "MemoryConfig", "Mismatch", "ModelConfig", "MonitoringConfig", "Name", "OffPeak", "PriorityConfig",
+    "ProcessingConfig", "ReferenceProblems", "Replicas", "ResilienceConfig", "ResultCacheConfig", "Retries",
+    "RoutingConfig", "ScalingConfig", "Schedule", "ScoreWeights", "Section", "SecurityConfig", "ServiceClass",
+    "SessionConfig", "StateConfig", "StateField", "StorageConfig", "StreamingConfig", "TenantConfig", "Timeouts",
+    "WorkflowConfig",
 ]  # fmt: skip
 
 
@@ -77,7 +82,9 @@ class WorkflowConfig(Section):
     memory: MemoryConfig = MemoryConfig()
     state: StateConfig = StateConfig()
     streaming: StreamingConfig = StreamingConfig()
+    batch: BatchConfig = BatchConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    alerts: AlertsConfig = AlertsConfig()
     security: SecurityConfig = SecurityConfig()
     storage: StorageConfig = StorageConfig()
 
@@ -112,7 +119,7 @@ class WorkflowConfig(Section):
         default = self.routing.default_agent
         if default is not None and default not in agents:
             problems.append(_unknown("routing.default_agent", "an agent", default, agents))
-        problems += _tenant_problems(self)
+        problems += [*_tenant_problems(self), *_webhook_problems(self)]
         for path, model in (
             ("routing.model", self.routing.model),
             ("aggregation.judge_model", self.aggregation.judge_model),
@@ -162,6 +169,15 @@ def _tenant_problems(config: WorkflowConfig) -> Iterator[Mismatch]:
             if key in known:
                 yield Mismatch(f"tenants.{i}.api_keys.{j}", "a key that nobody else has", "one that is used twice")
             known.add(key)
+
+
+def _webhook_problems(config: WorkflowConfig) -> Iterator[Mismatch]:
+    """A webhook that will never be told."""
+    if config.alerts.webhook is not None:
+        try:
+            callbacks.target(config.alerts.webhook, config.security.callback_hosts)
+        except ValidationError as refused:
+            yield Mismatch("alerts.webhook", "a URL that callbacks may be sent to", refused.message)
 
 
 def _targets(rule: KeywordRule) -> list[tuple[str, str]]:

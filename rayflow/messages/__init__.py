@@ -8,6 +8,7 @@ Times are seconds; a deadline is *remaining* time, because monotonic clocks do n
 from __future__ import annotations
 
 from rayflow.messages.accounts import Balance, Booking, Reservation, Reserve, Reserved, Settle, Spent
+from rayflow.messages.alerts import Alert, Alerts, GetAlerts, Outcomes
 from rayflow.messages.base import Ack, Failure, Payload
 from rayflow.messages.caches import (
     Answer,
@@ -19,6 +20,7 @@ from rayflow.messages.caches import (
     GetCaches,
     KeepAnswer,
 )
+from rayflow.messages.feeding import Advance, Advanced, Held, KeepFeeders, Lease, Share
 from rayflow.messages.memory import (
     Consolidate,
     Consolidated,
@@ -100,6 +102,7 @@ from rayflow.messages.sessions import (
     UnlockSession,
     UpdateSession,
 )
+from rayflow.messages.stats import GetStats, Sample, Stats
 from rayflow.messages.system import (
     ActorStatus,
     Configure,
@@ -110,12 +113,14 @@ from rayflow.messages.system import (
     EventBatch,
     FlushEvents,
     GetLinks,
+    GetLogStats,
     GetStatus,
     Join,
     Launch,
     Leave,
     Links,
     LinkStats,
+    LogStats,
     Ping,
     Pong,
     Ready,
@@ -131,21 +136,26 @@ AnyPayload = (
     JoinParts | Joined | SessionInfo | CreateSession | GetSession | GetHistory | History | DeleteSession |
     AppendTurns | Appended | UpdateSession | ListSessions | SessionList | ListTenants | Tenants | ForkSession |
     CloseSession | EraseUser | Erased | RollBackRun | ImportSession | RekeySessions | Rekeyed | Directory | Launch |
-    Join | Welcome | Ready | Leave | EventBatch | FlushEvents | Ping | Pong | GetStatus | Status | Drain | Drained |
+    Join | Welcome | Ready | Leave | EventBatch | FlushEvents | GetLogStats | LogStats | Ping | Pong |
+    GetStatus | Status | Drain | Drained |
     Shutdown | Reconfigure | Reconfigured | Configure | GetLinks | Links | FollowPart | FollowRun | Replay | Shown |
     VoidAttempt | Voided | Reserve | Reserved | Settle | Spent | GetDemand | Demand | ScaleCapacity | Scaled |
     ReadRecords | Records | WriteRecords | Written | EraseRecords | ErasedRecords | ListRecords | RecordList |
     ImportRecords | LockSession | SessionLock | UnlockSession |
     GetAnswer | FoundAnswer | KeepAnswer | ForgetAnswers | GetCaches | Caches |
     Remember | Remembered | Recall | Recalled | ListMemories | Memories | Forget | Forgotten | Consolidate |
-    Consolidated | GetRuns | RunIds
+    Consolidated | Outcomes | GetAlerts | Alerts | GetRuns | RunIds | KeepFeeders | Advance | Advanced
 )  # fmt: skip
 
 __all__ = [
     "Ack",
     "ActorStatus",
+    "Advance",
+    "Advanced",
     "AgentCall",
     "AgentReply",
+    "Alert",
+    "Alerts",
     "Answer",
     "AnyPayload",
     "AppendTurns",
@@ -183,14 +193,18 @@ __all__ = [
     "ForkSession",
     "Found",
     "FoundAnswer",
+    "GetAlerts",
     "GetAnswer",
     "GetCaches",
     "GetDemand",
     "GetHistory",
     "GetLinks",
+    "GetLogStats",
     "GetRuns",
     "GetSession",
+    "GetStats",
     "GetStatus",
+    "Held",
     "History",
     "ImportRecords",
     "ImportSession",
@@ -198,7 +212,9 @@ __all__ = [
     "JoinParts",
     "Joined",
     "KeepAnswer",
+    "KeepFeeders",
     "Launch",
+    "Lease",
     "Leave",
     "LinkStats",
     "Links",
@@ -207,8 +223,10 @@ __all__ = [
     "ListSessions",
     "ListTenants",
     "LockSession",
+    "LogStats",
     "Memories",
     "Memory",
+    "Outcomes",
     "OwnedRecord",
     "Part",
     "PartSummary",
@@ -241,15 +259,18 @@ __all__ = [
     "RunIds",
     "RunRequest",
     "RunResult",
+    "Sample",
     "ScaleCapacity",
     "Scaled",
     "SessionInfo",
     "SessionList",
     "SessionLock",
     "Settle",
+    "Share",
     "Shown",
     "Shutdown",
     "Spent",
+    "Stats",
     "Status",
     "Tenants",
     "Token",

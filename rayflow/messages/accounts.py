@@ -13,7 +13,7 @@ class Reserve(Payload, frozen=True, omit_defaults=True, tag=True):
     `RateLimited` or `BudgetExceeded`. Asked again for the same run, it reserves what is more than before; the run is
     counted once.
 
-    `cost`: money, in the currency of the models' prices.
+    `cost`: money, in US dollars.
     """
 
     run_id: str
@@ -39,16 +39,17 @@ class Settle(Payload, frozen=True, omit_defaults=True, tag=True):
 
 class Spent(Payload, frozen=True, omit_defaults=True, tag=True):
     """A replica tells the router of a call that was cut short what it had used by then, as far as it knows, and said,
-    where it was streamed."""
+    where it was streamed. `model`: as in `AgentCall`."""
 
     run_id: str
     agent: str
     usage: Usage
     text: str = ""
+    model: str = ""
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """As the books keep it. `cost` in billionths of the currency; `made_us`: microseconds since the epoch."""
+    """As the books keep it. `cost` in billionths of a dollar; `made_us`: microseconds since the epoch."""
 
     run_id: str
     tenant: str

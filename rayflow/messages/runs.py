@@ -17,6 +17,9 @@ Multitask = Literal["enqueue", "reject", "interrupt", "rollback"]
 PART_ATTEMPTS = 16
 """Attempts of a part are numbered across all askings for its run: so many are set aside for each."""
 
+ATTEMPT_NUMBERS = 1 << 32
+"""Event numbers set aside for each time that the client asks for a run: the router that died took its count along."""
+
 
 class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     """Ask a router to run the workflow for the new messages of a conversation. Reply: `RunResult`.
@@ -47,6 +50,9 @@ class RunRequest(Payload, frozen=True, omit_defaults=True, tag=True):
     """Replaces the agents' own system prompts when set."""
     job_id: str = ""
     item_id: str = ""
+    stateless: bool = False
+    """Nobody will go on with this conversation: no session is read or written, and the messages are all there is. It
+    costs half of what a turn costs that is made durable."""
     repeatable: bool = False
     """The client may ask again under this `run_id` (it sent an idempotency key): a repetition joins the run that is
     under way, or gets the answer that is in the session already."""
@@ -110,6 +116,9 @@ class RunResult(Payload, frozen=True, omit_defaults=True, tag=True):
     parts: list[PartSummary] = []
     context_read: bool | None = None
     """Whether the store had to be read for what the models got of the conversation; None where they got nothing."""
+    cost_usd: float | None = None
+    """Of all calls of models that it took, failed ones too, as far as they said what they used; None where none of
+    them has a price."""
     metadata: dict[str, Any] = {}
 
 
@@ -267,6 +276,7 @@ class AgentReply(Payload, frozen=True, omit_defaults=True, tag=True):
     duration_ms: float
     ttft_ms: float | None = None
     tool_calls: list[ToolCall] = []
+    response_id: str = ""
     last_seq: int = 0
     chunks: int = 0
     cuts: list[int] = []

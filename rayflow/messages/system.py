@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from rayflow.events import Event
 from rayflow.messages.base import Payload
 from rayflow.messages.scaling import PoolStatus
 
@@ -20,6 +19,11 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: int = 0
     node: str = ""
     tcp: str = ""
+
+    @property
+    def host(self) -> str:
+        """The machine, as the others call it; "" where there is only one."""
+        return self.tcp.removeprefix("tcp:").rpartition(":")[0]
 
 
 class Directory(Payload, frozen=True, omit_defaults=True, tag=True):
@@ -73,8 +77,42 @@ class Leave(Payload, frozen=True, tag=True):
     address: str
 
 
-class EventBatch(Payload, frozen=True, tag=True):
-    events: list[Event]
+class EventBatch(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Events `first` to `first + count - 1` of one sender, encoded by it: a line of JSON each. Reply: `Ack` when they
+    are on disk. Sent again, they are in the log once."""
+
+    origin: str
+    """Unique for each incarnation of a sender."""
+    first: int
+    count: int
+    lines: bytes
+    dropped: int = 0
+    """Events that this sender had to drop since it began."""
+
+    def after(self, number: int) -> EventBatch:
+        """Without the events before `number`."""
+        known = number - self.first
+        if known <= 0:
+            return self
+        return EventBatch(self.origin, number, self.count - known, self.lines.split(b"\n", known)[known])
+
+
+class GetLogStats(Payload, frozen=True, tag=True):
+    """Ask the event log how it fares. Reply: `LogStats`."""
+
+
+class LogStats(Payload, frozen=True, omit_defaults=True, tag=True):
+    """Of one incarnation of the event log. `repeated`: batches it had already. `refused`: batches that the disk did not
+    take. `dropped`: events that senders gave up, as far as they could say so. `problem`: slug of the error of the last
+    write, "" while all is well."""
+
+    events: int = 0
+    batches: int = 0
+    bytes: int = 0
+    repeated: int = 0
+    refused: int = 0
+    dropped: int = 0
+    problem: str = ""
 
 
 class FlushEvents(Payload, frozen=True, tag=True):

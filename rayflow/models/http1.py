@@ -241,12 +241,12 @@ class Endpoint:
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def post(self, body: bytes) -> Answer:
-        """Raises `OSError` where there is no answer, `TimeoutError` (which is one) where there is no connection in
-        time."""
+    async def post(self, body: bytes, more: bytes = b"") -> Answer:
+        """`more`: headers of this request alone, each with its line break. Raises `OSError` where there is no answer,
+        `TimeoutError` (which is one) where there is no connection in time."""
         connection = self._kept() or await self._connect()
         try:
-            await connection.ask(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))
+            await connection.ask(b"%s%d\r\n%s\r\n%s" % (self._head, len(body), more, body))
             coding = connection.headers.get("content-encoding", "identity")
             if coding != "identity" and connection.status < 300:
                 raise BrokenAnswer(f"the answer is compressed ({coding}) unasked; lane: sdk can read it")

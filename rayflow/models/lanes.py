@@ -69,8 +69,8 @@ async def read_whole(answer: Answer) -> bytes:
 
 
 class Lane(Protocol):
-    async def send(self, body: bytes) -> Answer:
-        """Post a request. Raises `NoAnswer`."""
+    async def send(self, body: bytes, traceparent: str = "") -> Answer:
+        """Post a request, as part of a trace where there is one. Raises `NoAnswer`."""
         ...
 
     async def close(self) -> None: ...
@@ -80,16 +80,20 @@ class SdkLane:
     def __init__(self, sdk: AsyncOpenAI, path: str) -> None:
         self._sdk = sdk
         self._url = str(_target(sdk, path))
-        self._options: RequestOptions = {"headers": _basic_auth(sdk)}
+        self._headers = _basic_auth(sdk)
+        self._options: RequestOptions = {"headers": self._headers}
 
-    async def send(self, body: bytes) -> Answer:
+    async def send(self, body: bytes, traceparent: str = "") -> Answer:
+        options = self._options
+        if traceparent:
+            options = {"headers": {**self._headers, "traceparent": traceparent}}
         try:
             # The SDK hands a raw response on as it is, unread, whatever its types say about streams.
             stream = self._sdk.post(
                 self._url,
                 content=body,
                 cast_to=httpx2.Response,
-                options=self._options,
+                options=options,
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
@@ -133,9 +137,10 @@ class FastLane:
         }
         self._endpoint = Endpoint(str(_target(sdk, path)), headers, connect_s, IDLE_CONNECTION_S)
 
-    async def send(self, body: bytes) -> Answer:
+    async def send(self, body: bytes, traceparent: str = "") -> Answer:
+        more = b"traceparent: %s\r\n" % traceparent.encode() if traceparent else b""
         try:
-            return await self._endpoint.post(body)
+            return await self._endpoint.post(body, more)
         except OSError as error:
             raise NoAnswer from error
 

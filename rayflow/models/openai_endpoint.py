@@ -17,6 +17,7 @@ import msgspec
 
 from rayflow.chat import ModelChunk, ModelReply, ModelRequest
 from rayflow.config.schema import Timeouts
+from rayflow.context import context
 from rayflow.errors import ModelError, ModelTimeout
 from rayflow.models.connect import connect
 from rayflow.models.deadlines import Deadlines, Late, Phase
@@ -123,8 +124,9 @@ class OpenAIEndpoint:
 
     async def _send(self, body: bytes, deadlines: Deadlines, phase: Phase) -> Answer:
         """The head of a good answer; its body is read by the caller, who must close it."""
+        ambient = context.get()
         try:
-            answer = await deadlines.within(phase, self._lane.send(body))
+            answer = await deadlines.within(phase, self._lane.send(body, ambient.traceparent if ambient else ""))
         except NoAnswer as error:
             raise self._upstream.connection_fault(error, self._timeouts.connect_s) from error.__cause__
         if 200 <= answer.status < 300:

@@ -16,6 +16,7 @@ from rayflow.errors import ModelError, ModelRateLimited, ModelRejected, ModelTim
 
 MAX_QUOTE_CHARS = 500
 RETRYABLE_4XX = frozenset({408, 409, 425})
+QUOTA_CODE = "insufficient_quota"
 
 FaultT = TypeVar("FaultT", bound=ModelError)
 
@@ -44,6 +45,9 @@ class Upstream(NamedTuple):
             return self.fault(ModelRejected, f"the API key was refused (HTTP {status}); check api_key", **facts)
         said = self.quote(error_message(body))
         what = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+        if status == 429 and error_code(body) == QUOTA_CODE:
+            # A limit is waited for; this is not there again until somebody has paid.
+            return self.fault(ModelRejected, f"the quota is used up ({what})", upstream_code=QUOTA_CODE, **facts)
         if status == 429:
             wait_s = retry_after_s(headers)
             if wait_s is not None:
@@ -75,6 +79,17 @@ def error_message(body: bytes) -> str:
         text = body[: 4 * MAX_QUOTE_CHARS].decode("utf-8", "replace").strip()
         return "an HTML page instead of JSON" if text.startswith("<") else text
     return error_text(parsed.get("error", parsed) if isinstance(parsed, dict) else parsed)
+
+
+def error_code(body: bytes) -> str:
+    """The code (or type) in OpenAI's error shape; "" where there is none."""
+    try:
+        parsed = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    found = (error.get("code") or error.get("type")) if isinstance(error, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def error_text(error: object) -> str:

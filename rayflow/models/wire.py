@@ -33,8 +33,12 @@ _FINISH_REASONS: dict[str, FinishReason] = {
 
 
 class _Usage(msgspec.Struct):
+    """The details are for statistics: an endpoint with its own idea of their shape has not failed."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
 
 
 class _Function(msgspec.Struct):
@@ -70,6 +74,13 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
+class _Head(msgspec.Struct):
+    """What every chunk of a stream repeats, so that one of them is enough."""
+
+    id: Any = None
+    model: Any = None
+
+
 class _Choice(msgspec.Struct):
     message: Message
     finish_reason: str | None = None
@@ -79,10 +90,12 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     model: str = ""
+    id: Any = None
     error: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
 _decode_completion = msgspec.json.Decoder(_Completion).decode
 
 
@@ -111,6 +124,7 @@ def read_completion(body: bytes, upstream: Upstream, prompt_bytes: int) -> Model
         usage=_usage(completion.usage, prompt_bytes, said_bytes),
         model=completion.model or upstream.model,
         tool_calls=calls,
+        response_id=_text(completion.id),
     )
 
 
@@ -128,6 +142,7 @@ class StreamedAnswer:
         self._said_bytes = 0
         self._finish_reason: FinishReason | None = None
         self._usage: _Usage | None = None
+        self._head: _Head | None = None
 
     @property
     def partial(self) -> str:
@@ -154,7 +169,9 @@ class StreamedAnswer:
         if self._finish_reason is None:
             raise self.incomplete("the stream ended without a finish_reason")
         usage = _usage(self._usage, self._prompt_bytes, self._said_bytes)
-        return ModelChunk(finish_reason=self._finish_reason, usage=usage)
+        head = self._head or _Head()
+        model = _text(head.model) or self._upstream.model
+        return ModelChunk(finish_reason=self._finish_reason, usage=usage, model=model, response_id=_text(head.id))
 
     def incomplete(self, what: str) -> ModelIncomplete:
         return self._upstream.fault(ModelIncomplete, what, partial=self.partial)
@@ -167,6 +184,8 @@ class StreamedAnswer:
         if chunk.error:
             said = self._upstream.quote(error_text(chunk.error))
             raise self._upstream.fault(ModelError, f"error in the stream: {said}", partial=self.partial)
+        if self._head is None:
+            self._head = _decode_head(data)
         if chunk.usage is not None:
             self._usage = chunk.usage
         for choice in chunk.choices:
@@ -194,4 +213,18 @@ class StreamedAnswer:
 def _usage(reported: _Usage | None, prompt_bytes: int, said_bytes: int) -> Usage:
     if reported is None or reported.prompt_tokens is None or reported.completion_tokens is None:
         return Usage(-(-prompt_bytes // BYTES_PER_TOKEN), -(-said_bytes // BYTES_PER_TOKEN), estimated=True)
-    return Usage(reported.prompt_tokens, reported.completion_tokens)
+    return Usage(
+        reported.prompt_tokens,
+        reported.completion_tokens,
+        cached_tokens=_detail(reported.prompt_tokens_details, "cached_tokens"),
+        reasoning_tokens=_detail(reported.completion_tokens_details, "reasoning_tokens"),
+    )
+
+
+def _detail(details: Any, name: str) -> int:
+    count = details.get(name) if isinstance(details, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -12,12 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from math import ceil, inf
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rayflow.config.schema import EjectionConfig
 from rayflow.policies.budget import Window
 
 Change = Literal["out", "back"]
+
+
+class Ejection(NamedTuple):
+    """A replica is left alone for `out_s` seconds; it is its `times`-th time out that is not forgiven. `reason`: what
+    it did, in a word."""
+
+    replica: str
+    reason: Literal["failures", "rate", "probe"]
+    out_s: float
+    times: int
 
 
 class Record:
@@ -49,6 +59,7 @@ class Ejector:
         """The ejected replicas, in the order of their ejection."""
         self._answered_at = -inf
         """When a replica in rotation last answered."""
+        self._ejection: Ejection | None = None
 
     def members(self, replicas: Collection[str], now: float) -> None:
         """The pool consists of these now. Where it has become too small, those that were out longest come back."""
@@ -68,6 +79,11 @@ class Ejector:
     def probing(self, replica: str, ticket: str) -> None:
         """This call tries a replica that was due."""
         self.out[replica].probe = ticket
+
+    def ejection(self) -> Ejection | None:
+        """The one that the last call led to; told once."""
+        ejection, self._ejection = self._ejection, None
+        return ejection
 
     def ended(self, replica: str, ticket: str, ok: bool | None, now: float) -> Change | None:
         """A call ended; `ok` is None where it was cancelled. Returns what that changes for its replica.
@@ -92,7 +108,8 @@ class Ejector:
             return None
         record.times = max(0, record.times - int((now - record.back_at) / self._config.base_s))
         self.out[replica] = record
-        self._send_out(record, now)
+        in_a_row = record.in_a_row >= self._config.consecutive_failures
+        self._send_out(replica, record, "failures" if in_a_row else "rate", now)
         return "out"
 
     def _tried(self, replica: str, record: Record, ok: bool | None, now: float) -> Change | None:
@@ -101,7 +118,7 @@ class Ejector:
             self._restore(replica, now)
             return "back"
         if ok is False:
-            self._send_out(record, now)
+            self._send_out(replica, record, "probe", now)
         return None
 
     def _may_be_tried(self, record: Record, now: float) -> bool:
@@ -116,10 +133,11 @@ class Ejector:
             calls >= self._config.min_calls and failures >= self._config.failure_rate * calls
         )
 
-    def _send_out(self, record: Record, now: float) -> None:
+    def _send_out(self, replica: str, record: Record, why: Literal["failures", "rate", "probe"], now: float) -> None:
         record.out_at = now
         record.until = now + min(self._config.base_s * 2.0 ** min(record.times, 64), self._config.max_s)
         record.times += 1
+        self._ejection = Ejection(replica, why, record.until - now, record.times)
 
     def _restore(self, replica: str, now: float) -> None:
         """Back with a clean slate, but for how often it was out."""

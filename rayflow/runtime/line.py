@@ -9,6 +9,9 @@ No class starves. One whose oldest call has waited for `ageing_s` is served besi
 waited twice as long beside the one above that; classes side by side take turns by `CLASS_SHARES`, in tokens. So a flood
 of batch calls, however old they get, leaves interactive ones at least 4/5 of all places while they need them.
 
+A place that is taken cannot be taken back, so while there are calls of other classes, batch calls leave some places
+free for the next of them (`priority.reserve`): who is waited for need not wait until a batch call has ended.
+
 Nobody can fill the line alone: lower classes may take a part of it, and where there are tenants, each may hold at most
 `TENANT_ROOM` times what is left free (Choudhury and Hahne, "Dynamic Queue Length Thresholds", 1998), so that there is
 always room for one that comes.
@@ -39,6 +42,8 @@ TURNS = 0.02
 """Weight of the last turn in a class's share of turns."""
 MOST_TAKEN = 0.8
 """The part of all turns that classes above can take at most, because of ageing."""
+RESERVED_S = 10.0
+"""For so long after the last call of a higher class places are kept free of batch calls."""
 SLACK = 64
 """Entries of the timetable that may be out of date before it is tidied."""
 
@@ -69,6 +74,8 @@ class Line:
         self._max_wait_s = admission.max_wait_s
         self._ageing_s = priority.ageing_s
         self._classes = priority.enabled
+        self._reserve = priority.reserve
+        self._others_at = -math.inf
         self._shared = bool(weights)
         self._queues = tuple(FairQueue(weights) for _ in CLASSES)
         self._room = tuple(math.ceil(max_queue * part) for part in CLASS_ROOM)
@@ -108,15 +115,25 @@ class Line:
             self._join(waiter, rank)
         return refusal
 
-    def waits(self, now: float) -> bool:
-        """Whether anybody waits whose time is not up."""
+    def passes(self, waiter: Waiter, now: float, free: int, places: int) -> bool:
+        """Whether a call that has just come may take one of `free` places, or has to wait even so: because others do,
+        or because the place is reserved."""
         self._sweep(now)
-        return bool(self._waiters)
+        if self._rank(waiter):
+            self._others_at = now
+            return not self.others
+        return not self._waiters and self._admits_batch(now, free, places)
 
-    def next(self, now: float) -> Waiter | None:
-        """The one that goes next; it waits no longer. Nobody whose time is up is ever returned."""
+    @property
+    def others(self) -> int:
+        """Calls above batch that wait."""
+        return len(self._waiters) - len(self._queues[0])
+
+    def next(self, now: float, free: int, places: int) -> Waiter | None:
+        """The one that takes one of `free` places next; it waits no longer. Nobody whose time is up is ever
+        returned."""
         self._sweep(now)
-        rank = self._next_class(now)
+        rank = self._next_class(now, 0 if self._admits_batch(now, free, places) else 1)
         if rank is None:
             return None
         ticket = self._queues[rank].pop()
@@ -208,11 +225,16 @@ class Line:
 
     # --- decisions ---
 
-    def _next_class(self, now: float) -> int | None:
+    def _admits_batch(self, now: float, free: int, places: int) -> bool:
+        if now - self._others_at > RESERVED_S:
+            return True
+        return free > int(places * self._reserve) or places <= 0
+
+    def _next_class(self, now: float, lowest: int) -> int | None:
         """The class to serve: the highest that somebody has reached, and of several there the one whose turn it is."""
         best: tuple[int, float, int] | None = None
         for rank, queue in enumerate(self._queues):
-            if queue:
+            if queue and rank >= lowest:
                 reached = rank + int((now - queue.oldest) / self._ageing_s)
                 claim = (min(reached, len(CLASSES) - 1), -max(self._tags[rank], self._turn), rank)
                 best = claim if best is None else max(best, claim)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from rayflow.chat import Usage
 from rayflow.errors import ErrorInfo
 from rayflow.messages import AgentReply, PartSummary, Token
+from rayflow.policies.prices import Entry
 
 
 class PartState:
     """One agent's part: from its dispatch to its reply or error. `attempt` counts from 1. `agent` is who works on it:
     another one than `routed_to` where that has failed. `degraded`: the reply is the configured message. `numbers`: that
-    of its first token, and the step to the next one. `cut`: what it had used when it was cancelled."""
+    of its first token, and the step to the next one. `cut`: what it had used when it was cancelled. `called`: the model
+    that its call went to which is still out, or was answered; the end of the part tells of that call, too."""
 
     __slots__ = (
         "agent",
         "attempt",
+        "called",
         "cut",
         "degraded",
         "error",
@@ -38,6 +41,7 @@ class PartState:
         self.error: ErrorInfo | None = None
         self.numbers = (1, 1)
         self.cut: Usage | None = None
+        self.called: Entry | None = None
 
     def tokens(self, run_id: str) -> list[Token]:
         """Those that its reply was streamed in."""

@@ -14,8 +14,9 @@ import random
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rayflow.messages import PoolDemand
 from rayflow.policies.balancing.base import INDEX, Balancer, Outcome, Replica
@@ -23,9 +24,11 @@ from rayflow.policies.balancing.base import INDEX, Balancer, Outcome, Replica
 if TYPE_CHECKING:
     from rayflow.policies.adaptive import AdaptiveLimit
     from rayflow.policies.admission import Refusal
-    from rayflow.policies.ejection import Ejector
+    from rayflow.policies.ejection import Ejection, Ejector
     from rayflow.runtime.line import Line, Waiter
 
+MOST_LOADS = 8
+"""How many replicas' loads a `Choice` tells."""
 FADE_S = 1.0
 """What a replica said of other routers' calls counts half as much after each of these."""
 
@@ -39,9 +42,21 @@ class Grant:
     waited_s: float
 
 
+class Choice(NamedTuple):
+    """How a replica was chosen. `loads`: calls at the pool's replicas by their number, that of the chosen one counted;
+    of a large pool only the first, and of one replica nothing: there was no choice."""
+
+    strategy: str
+    loads: dict[str, int]
+
+
+NO_CHOICE = Choice("", {})
+
+
 class Pool:
     """All times are seconds of the caller's monotonic clock. `max_in_flight` is per replica and router. `weights`: that
-    of replica n is entry n modulo the length; empty: all alike. `name`: the agent's, for `demand`."""
+    of replica n is entry n modulo the length; empty: all alike. `name`: the agent's, for `demand`. `strategy`: that of
+    the balancer, for `choice`."""
 
     def __init__(
         self,
@@ -52,11 +67,15 @@ class Pool:
         adaptive: AdaptiveLimit | None = None,
         weights: Sequence[float] = (),
         name: str = "",
+        strategy: str = "",
     ) -> None:
         self.max_in_flight = max_in_flight
         self.name = name
+        self.strategy = strategy
         self.in_flight = 0
         """Calls on all replicas, those that left included."""
+        self.ejection: Ejection | None = None
+        """What the call that was released last led to."""
         self._balancer = balancer
         self._line = line
         self._ejector = ejector
@@ -85,6 +104,13 @@ class Pool:
         """Calls, those that wait included, for each place there is; infinite where there is no place."""
         places = self._ceiling()
         return (self.in_flight + len(self._line)) / places if places else inf
+
+    def choice(self) -> Choice:
+        """What a replica is chosen by, and among whom, as things are."""
+        if len(self._members) < 2:
+            return NO_CHOICE
+        first = islice(self._members.values(), MOST_LOADS)
+        return Choice(self.strategy, {str(replica.index): replica.load for replica in first})
 
     def demand(self, now: float) -> PoolDemand:
         """What asks for replicas here, for those who decide how many there are."""
@@ -122,11 +148,12 @@ class Pool:
     ) -> Grant | Literal["queued"] | Refusal:
         """A place now, or one in the line. `avoid`: replicas to take only where no other has room."""
         self._arrived += 1
-        if not self._line.waits(now):
+        places = self._places()
+        if self._line.passes(waiter, now, places - self.in_flight, places):
             replica = self._choose(waiter, now, rng, avoid)
             if replica is not None:
                 return self._reserve(replica, waiter, 0.0, now)
-        return self._line.offer(waiter, now, self._places()) or "queued"
+        return self._line.offer(waiter, now, places) or "queued"
 
     def release(self, grant: Grant, now: float, rng: random.Random, outcome: Outcome | None = None) -> list[Grant]:
         """A call ended; `outcome` is None where it was cancelled and nothing is learnt from it. Returns who may go
@@ -147,6 +174,7 @@ class Pool:
         if self._ejector is not None:
             ok = None if outcome is None else outcome.ok
             change = self._ejector.ended(address, grant.ticket, ok, now)
+            self.ejection = self._ejector.ejection()
         if address in self._leaving:
             if not replica.in_flight:
                 del self._leaving[address]
@@ -195,7 +223,8 @@ class Pool:
     def _serve(self, now: float, rng: random.Random) -> list[Grant]:
         grants: list[Grant] = []
         while len(self._line) and self._below_limit() and (self._open or self._due(now)):
-            waiter = self._line.next(now)
+            places = self._places()
+            waiter = self._line.next(now, places - self.in_flight, places)
             if waiter is None:
                 break
             replica = self._choose(waiter, now, rng)
@@ -283,4 +312,5 @@ class Pool:
         assert len({replica.index for replica in self._members.values()}) == len(self._members)
         assert self.in_flight == sum(r.in_flight for r in (*self._members.values(), *self._leaving.values()))
         assert self._ejector is None or self._ejector.out.keys() <= self._members.keys()
-        assert self._adaptive is not None or not len(self._line) or not self._open
+        # Batch calls may have to wait although there is room.
+        assert self._adaptive is not None or not self._line.others or not self._open

@@ -12,22 +12,38 @@ from typing import Any
 
 from rayflow.config.schema import AgentConfig, EmbeddingsConfig, ModelConfig, WorkflowConfig
 from rayflow.errors import ConfigurationError
-from rayflow.runtime.roster import roster
+from rayflow.runtime.roster import FEEDER, child_spec, roster
 from rayflow.runtime.supervision.specs import ChildSpec
 
+LOGS = ("monitoring.log_level", "monitoring.log_format")
+
 READS: Mapping[str, tuple[str, ...]] = {
-    "eventlog": ("monitoring",),
-    "session": (
-        "session", "caches", "memory", "embeddings", "models", "monitoring.event_log", "monitoring.log_level",
+    "eventlog": (
+        "monitoring.event_log", "monitoring.flush_s", "monitoring.roll_bytes", "monitoring.roll_s",
+        "monitoring.retention_days", "monitoring.cold_after_days", "monitoring.interval_s", *LOGS,
+        "monitoring.max_buffered_events", "monitoring.redact_patterns", "alerts", "security.callback_hosts",
+        "storage.cold_events",
     ),
-    "accounts": ("limits", "tenants", "processing.request_timeout_s", "monitoring.log_level"),
-    "aggregator": ("aggregation", "models", "monitoring.log_level"),
-    "agent": ("agents", "models", "resilience", "streaming", "processing.request_timeout_s", "monitoring.log_level"),
+    "session": (
+        "session", "caches", "memory", "embeddings", "models", "monitoring.event_log", *LOGS,
+        "monitoring.max_buffered_events", "monitoring.redact_patterns",
+    ),
+    "accounts": ("limits", "tenants", "processing.request_timeout_s", *LOGS),
+    "aggregator": ("aggregation", "models", *LOGS),
+    "agent": (
+        "agents", "models", "resilience", "streaming", "processing.request_timeout_s", "monitoring.otel.enabled", *LOGS,
+    ),
     "router": (
         "agents", "models", "routing", "balancing", "admission", "priority", "limits", "tenants", "resilience",
         "aggregation", "processing.input_validation", "processing.min_length", "processing.max_length",
         "processing.request_timeout_s", "processing.max_queue", "processing.multitask_strategy", "context",
-        "embeddings", "caches", "memory", "state", "session.shards", "monitoring.event_log", "monitoring.log_level",
+        "embeddings", "caches", "memory", "state", "session.shards", "monitoring.event_log", *LOGS,
+        "monitoring.otel.enabled", "monitoring.otel.sample_ratio", "monitoring.max_buffered_events",
+        "monitoring.capture", "monitoring.capture_max_chars", "monitoring.redact_patterns", "alerts.enabled",
+    ),
+    "feeder": (
+        "agents", "models", "processing.request_timeout_s", "session.shards", "monitoring.event_log", *LOGS,
+        "monitoring.max_buffered_events", "monitoring.redact_patterns",
     ),
 }  # fmt: skip
 """Role -> the parts of the configuration that its actors are built from. Of `agents` and `models`, an agent's replica
@@ -38,9 +54,13 @@ FIXED = (
 )  # fmt: skip
 """What only a restart can change: it names files."""
 
+PRICES = ("price_prompt", "price_cached_prompt", "price_completion")
+
 LIVE = (
-    "scaling", "description", "version", "security", "streaming.keepalive_s", "processing.ready_grace_s",
-    "processing.drain_s", "processing.routers", "processing.ingress", "processing.on_disconnect",
+    "scaling", "batch", "description", "version", "security", "streaming.keepalive_s", "processing.ready_grace_s",
+    "processing.drain_s", "processing.routers", "processing.ingress", "processing.on_disconnect", "monitoring.otel",
+    "monitoring.sql_sandbox", "monitoring.sql_timeout_s", "monitoring.sql_memory_bytes", "monitoring.sql_max_rows",
+    "monitoring.sql_max_bytes", "monitoring.sql_at_once",
 )  # fmt: skip
 """What no actor is built from: read by the processes that are told the new configuration (serve, ingress, clients), and
 by the roster."""
@@ -71,7 +91,11 @@ def plan(
     configuration that it was built from, so it does not matter how far an earlier rollout has come. `pools`: as for
     `roster`."""
     present = {spec.address: spec for spec in running}
-    future = roster(configs[target], target, pools)
+    feeders = [address for address, spec in present.items() if spec.role == FEEDER]
+    future = [
+        *roster(configs[target], target, pools),
+        *(child_spec(configs[target], address, target) for address in feeders),
+    ]
     added, replaced, kept = [], [], []
     for spec in future:
         before = present.get(spec.address)
@@ -92,7 +116,7 @@ def view(spec: ChildSpec, config: WorkflowConfig) -> list[Any]:
     models = config.models
     if spec.role == "agent":
         agents = [_unplaced(agent) for agent in agents if agent.name == spec.address.split("/")[1]]
-        models = [config.model(name) for agent in agents for name in (agent.model, *agent.fallback_models)]
+        models = [_unpriced(config.model(name)) for agent in agents for name in (agent.model, *agent.fallback_models)]
     elif spec.role == "session":
         if not config.memory.enabled:
             config = config.model_copy(update={"embeddings": EmbeddingsConfig()})
@@ -101,7 +125,9 @@ def view(spec: ChildSpec, config: WorkflowConfig) -> list[Any]:
         models = [config.model(judge)] if (judge := config.aggregation.judge_model) else []
     elif spec.role == "router":
         called = _called(config)
-        models = [m if m.name in called else _priced(m) for m in models if m.name in called or _price(m)]
+        asked = called | {name for agent in agents for name in (agent.model, *agent.fallback_models)}
+        asked.add(config.aggregation.judge_model)
+        models = [m if m.name in called else _known(m) for m in models if m.name in asked]
     tenants = [tenant.model_copy(update={"api_keys": []}) for tenant in config.tenants]  # those the ingress reads
     config = config.model_copy(update={"agents": agents, "models": models, "tenants": tenants})
     return [part(config, path) for path in READS[spec.role]]
@@ -143,13 +169,15 @@ def _called(config: WorkflowConfig) -> set[str | None]:
     return called
 
 
-def _price(model: ModelConfig) -> float:
-    return model.price_prompt + model.price_completion
-
-
-def _priced(model: ModelConfig) -> ModelConfig:
+def _known(model: ModelConfig) -> ModelConfig:
     """What a router knows of a model that it does not call."""
-    return ModelConfig(name=model.name, price_prompt=model.price_prompt, price_completion=model.price_completion)
+    blank = ModelConfig(name=model.name)
+    return blank.model_copy(update={name: getattr(model, name) for name in ("provider", *PRICES)})
+
+
+def _unpriced(model: ModelConfig) -> ModelConfig:
+    blank = ModelConfig(name=model.name)
+    return model.model_copy(update={name: getattr(blank, name) for name in PRICES})
 
 
 def _unplaced(agent: AgentConfig) -> AgentConfig:

@@ -14,7 +14,10 @@ COORDINATOR = "coordinator"
 NODE = "node:"
 """Prefix of the address of a process itself, as against the actor in it: life-cycle messages go there."""
 
-START_ORDER = ("eventlog", "session", "accounts", "aggregator", "agent", "router")
+FEEDER = "feeder"
+"""Role of those who run rows of batch jobs: they are there while a job asks for them, and no part of the roster."""
+
+START_ORDER = ("eventlog", "session", "accounts", "aggregator", "agent", "router", FEEDER)
 ROLES = frozenset(START_ORDER)
 """What children are. All others on the fabric (ingress, clients) come and go by themselves."""
 STATELESS = frozenset({"aggregator", "agent", "router"})
@@ -35,6 +38,10 @@ def agent_address(agent: str, replica: int) -> str:
 
 def pool_prefix(agent: str) -> str:
     return f"agent/{agent}/"
+
+
+def feeder_address(number: int) -> str:
+    return f"{FEEDER}/{number}"
 
 
 def roster(

@@ -10,23 +10,21 @@ a step returns the event to record, so the life of a run and its trail in the lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from rayflow.chat import Message, Usage
 from rayflow.errors import WorkflowError, to_info
 from rayflow.events import Event
-from rayflow.messages import AgentReply, Answer, Joined, RunRequest, RunResult, Turn
-from rayflow.messages.runs import PART_ATTEMPTS
+from rayflow.messages import AgentReply, Answer, Endpoint, Joined, RunRequest, RunResult, Turn
 from rayflow.policies.routing import Decision
 from rayflow.runtime.part import PartState
+from rayflow.runtime.run_events import RunEvents
 
 State = Literal["received", "enriched", "routed", "answered", "finished", "failed", "cancelled"]
 
-UNSEEN_TOKENS = 1 << 20
-"""Numbers left free for a streamed part that failed: only its replica knew how many it used."""
-
-ATTEMPT_NUMBERS = 1 << 32
-"""Event numbers set aside for each time that the client asks for a run: the router that died took its count along."""
+MOST_SCORES = 16
+"""How many agents' scores the log gets of a decision."""
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     "received": frozenset({"enriched", "finished", "failed", "cancelled"}),
@@ -39,62 +37,30 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
-class Run:
+class Run(RunEvents):
     """`now` is monotonic seconds, `wall_us` microseconds since the epoch; both come from the caller."""
 
-    __slots__ = (
-        "_block",
-        "_context",
-        "_highest",
-        "_stride",
-        "cache",
-        "context_read",
-        "decision",
-        "joined",
-        "lead",
-        "parts",
-        "request",
-        "seq",
-        "started",
-        "state",
-    )
+    __slots__ = ("cache", "context_read", "decision", "joined", "started", "state")
 
-    def __init__(self, request: RunRequest, workflow: str, source: str, now: float) -> None:
-        self.request = request
+    def __init__(
+        self, request: RunRequest, workflow: str, source: str, now: float, trace: str = "", at: Endpoint | None = None
+    ) -> None:
+        super().__init__(request, workflow, source, trace, at)
         self.state: State = "received"
         self.started = now
-        self.seq = request.attempt * ATTEMPT_NUMBERS
-        self._block = 0
-        self._stride = 1
-        self._highest = 0
         self.decision: Decision | None = None
-        self.parts: list[PartState] = []
         self.joined: Joined | None = None
         self.context_read: bool | None = None
         """Whether the store had to be read for the context, beside what the append returns; None where not known."""
         self.cache = ""
         """hit, miss or bypass, where answers are kept."""
-        self.lead: PartState | None = None
-        """Of several parts, the one whose tokens are the beginning of the answer."""
-        self._context: dict[str, Any] = {
-            "source": source,
-            "run_id": request.run_id,
-            "workflow": workflow,
-            "tenant": request.tenant,
-            "user_id": request.user_id,
-            "session_id": request.session_id,
-            "channel": request.channel,
-            "job_id": request.job_id,
-            "item_id": request.item_id,
-        }
 
-    def event(self, kind: str, wall_us: int, **fields: Any) -> Event:
-        """The next event of this run."""
-        self.seq = self.seq + self._stride if self.seq >= self._block else self._block
-        return Event(kind=kind, ts_us=wall_us, seq=self.seq, **self._context, **fields)
-
-    def begin(self, wall_us: int) -> Event:
-        return self.event("run.started", wall_us, data={"messages": len(self.request.messages)})
+    def begin(self, wall_us: int, content: str = "", notes: Mapping[str, Any] | None = None) -> Event:
+        """`content`: what of the question may be recorded, with `notes` on that."""
+        facts = {"messages": len(self.request.messages), **(notes or {})}
+        if not self.sampled:
+            facts["sampled"] = False
+        return self.event("run.started", wall_us, content=content, data=facts)
 
     def enriched(self) -> None:
         self._move("enriched")
@@ -103,157 +69,24 @@ class Run:
         self._move("routed")
         self.decision = decision
         self.parts = [PartState(agent) for agent in decision.agents]
+        facts: dict[str, Any] = {"agents": list(decision.agents), "reason": decision.reason}
+        if decision.scores:
+            facts["scores"] = {agent: round(score, 4) for agent, score in decision.scores[:MOST_SCORES]}
         event = self.event(
             "run.routed",
             wall_us,
             strategy=decision.strategy,
             confidence=decision.confidence,
-            data={"agents": list(decision.agents), "reason": decision.reason},
-        )
-        if len(self.parts) > 1:
-            self._open_lanes()
-        return event
-
-    def _open_lanes(self) -> None:
-        """Parts run side by side: each numbers its tokens in a lane of its own, and the last lane is for the router's
-        events."""
-        self._stride = len(self.parts) + 1
-        self._block = self.seq + self._stride
-
-    def _close_lanes(self) -> None:
-        self.seq = max(self.seq, self._highest)
-        self._stride = 1
-
-    def part_started(self, part: PartState, replica: str, waited_s: float, now: float, wall_us: int) -> Event:
-        part.replica, part.started, part.queue_ms = replica, now, waited_s * 1000
-        return self.event(
-            "agent.started",
-            wall_us,
-            agent=part.agent,
-            replica=replica,
-            queue_ms=part.queue_ms,
-            data={"attempt": part.attempt},
-        )
-
-    def tokens_to(self, part: PartState) -> str:
-        """Who gets the tokens of this part as they come; "" where nobody does."""
-        request = self.request
-        shown = len(self.parts) == 1 or (part is self.lead if self.lead else request.progress)
-        return request.client if request.stream and shown else ""
-
-    def attempt_number(self, part: PartState) -> int:
-        """Number of the part's attempt among those of all routers that ever worked on this run."""
-        return self.request.attempt * PART_ATTEMPTS + part.attempt
-
-    def token_numbers(self, part: PartState) -> tuple[int, int]:
-        """First number and step for the tokens of a part."""
-        if self._stride == 1:
-            return self.seq + 1, 1
-        return self._block - len(self.parts) + self.parts.index(part), self._stride
-
-    def part_retried(
-        self, part: PartState, error: WorkflowError, delay_s: float, isolated: bool, wall_us: int
-    ) -> Event:
-        """The part's replica died or its model failed; it is asked again after `delay_s`."""
-        part.attempt += 1
-        facts = {"attempt": part.attempt, "delay_s": round(delay_s, 3), "isolated": isolated}
-        return self.event(
-            "agent.retried", wall_us, agent=part.agent, replica=part.replica, error=error.slug, data=facts
-        )
-
-    def part_moved(self, part: PartState, agent: str, model: str, error: WorkflowError, wall_us: int) -> Event:
-        """What was asked has failed for good; this agent with this model is asked next."""
-        part.attempt += 1
-        event = self._fell_back(part, error, wall_us, {"attempt": part.attempt, "agent": agent, "model": model})
-        part.agent = agent
-        return event
-
-    def part_degraded(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
-        """Everything has failed; the configured message is the answer."""
-        part.degraded = True
-        return self._fell_back(part, error, wall_us, {"attempt": part.attempt, "degraded": True})
-
-    def _fell_back(self, part: PartState, error: WorkflowError, wall_us: int, facts: dict[str, Any]) -> Event:
-        return self.event(
-            "agent.fallback",
-            wall_us,
-            agent=part.agent,
-            replica=part.replica,
-            error=error.slug,
-            error_message=error.message,
             data=facts,
         )
-
-    def quarantined(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
-        """The message killed whoever worked on it: the dead letter."""
-        return self.event(
-            "run.quarantined",
-            wall_us,
-            agent=part.agent,
-            replica=part.replica,
-            error=error.slug,
-            error_message=error.message,
-            data={"replicas": error.details["replicas"], "attempts": part.attempt},
-        )
-
-    def part_finished(self, part: PartState, reply: AgentReply, wall_us: int) -> Event:
-        part.reply = reply
-        self._highest = max(self._highest, reply.last_seq)
-        if self._stride == 1:
-            self.seq = max(self.seq, reply.last_seq)
-        return self.event(
-            "agent.finished",
-            wall_us,
-            agent=part.agent,
-            replica=part.replica,
-            model=reply.model,
-            status="ok",
-            queue_ms=part.queue_ms,
-            duration_ms=reply.duration_ms,
-            ttft_ms=reply.ttft_ms,
-            prompt_tokens=reply.usage.prompt_tokens,
-            completion_tokens=reply.usage.completion_tokens,
-            data={"chunks": reply.chunks, "finish_reason": reply.finish_reason, "attempt": part.attempt},
-        )
-
-    def part_failed(self, part: PartState, error: BaseException, now: float, wall_us: int) -> Event:
-        part.error = to_info(error)
-        if part.replica and self.request.stream:
-            self.seq += UNSEEN_TOKENS * self._stride
-        return self.event(
-            "agent.finished",
-            wall_us,
-            agent=part.agent,
-            replica=part.replica,
-            status="error",
-            error=part.error.slug,
-            error_message=part.error.message,
-            queue_ms=part.queue_ms,
-            duration_ms=(now - part.started) * 1000 if part.replica else None,
-            data={"attempt": part.attempt},
-        )
-
-    def part_cut(self, part: PartState, usage: Usage, now: float, wall_us: int) -> Event:
-        """The part was cancelled after it had used so much."""
-        part.cut = usage
-        return self.event(
-            "agent.finished",
-            wall_us,
-            agent=part.agent,
-            replica=part.replica,
-            status="cancelled",
-            error="cancelled",
-            queue_ms=part.queue_ms,
-            duration_ms=(now - part.started) * 1000,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            data={"attempt": part.attempt},
-        )
+        if len(self.parts) > 1:
+            self.open_lanes()
+        return event
 
     def answered(self, joined: Joined | None = None) -> None:
         """All parts are in; `joined` where there were several."""
         self._move("answered")
-        self._close_lanes()
+        self.close_lanes()
         self.joined = joined
 
     def recalled(self, answer: Answer) -> None:
@@ -283,6 +116,11 @@ class Run:
     def degraded(self) -> bool:
         """Whether the answer is the configured message, because everybody has failed."""
         return any(part.degraded for part in self.parts)
+
+    @property
+    def unended(self) -> list[PartState]:
+        """Parts that were begun, and of which no event says what became of them."""
+        return [part for part in self.parts if part.replica and not (part.reply or part.error or part.cut)]
 
     @property
     def usage(self) -> Usage:
@@ -317,11 +155,14 @@ class Run:
         text = None if reply.tool_calls and not reply.text else reply.text
         return Message("assistant", text, tool_calls=reply.tool_calls or None)
 
-    def finished(self, turn: int, now: float, wall_us: int) -> tuple[RunResult, Event]:
-        """The answer is durable as `turn`: the run is over."""
+    def finished(
+        self, turn: int, now: float, wall_us: int, content: str = "", notes: Mapping[str, Any] | None = None
+    ) -> tuple[RunResult, Event]:
+        """The answer is durable as `turn`: the run is over. `content`: what of it may be recorded, with `notes`."""
         self._move("finished")
         assert self.decision is not None, "routed() comes first"
-        event = self._ended("ok", now, wall_us, {"cached": True} if self.cache == "hit" else None)
+        facts = {**(notes or {}), **({"cached": True} if self.cache == "hit" else {})}
+        event = self._ended("ok", now, wall_us, facts, content=content)
         single = self.parts[0].reply if len(self.parts) == 1 else None
         result = RunResult(
             run_id=self.request.run_id,
@@ -340,6 +181,7 @@ class Run:
             duration_ms=(now - self.started) * 1000,
             parts=[part.summary() for part in self.parts],
             context_read=self.context_read,
+            cost_usd=self.cost_usd,
             metadata={
                 "routing": self.decision.reason,
                 **({"declined": True} if self.declined else {}),
@@ -354,7 +196,8 @@ class Run:
         """The run was answered earlier, by another router or for another asker: that answer stands."""
         self._move("finished")
         self.seq += 1  # for the text that its client has not got
-        event = self._ended("ok", now, wall_us, {"repeated": True})
+        # What a router that died had to say of the end of this run is lost with it.
+        event = self._ended("ok", now, wall_us, kind="run.finished" if self.request.attempt else "run.repeated")
         message = stored.message
         result = RunResult(
             run_id=self.request.run_id,
@@ -385,17 +228,26 @@ class Run:
         return self._ended("cancelled", now, wall_us, facts, error="cancelled", error_message=reason)
 
     def _ended(
-        self, status: str, now: float, wall_us: int, facts: dict[str, Any] | None = None, **fields: Any
+        self,
+        status: str,
+        now: float,
+        wall_us: int,
+        facts: dict[str, Any] | None = None,
+        kind: str = "run.finished",
+        **fields: Any,
     ) -> Event:
         usage = self.usage
         return self.event(
-            "run.finished",
+            kind,
             wall_us,
             status=status,
             duration_ms=(now - self.started) * 1000,
             ttft_ms=self.ttft_ms,
             prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens or None,
             completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens or None,
+            cost_usd=self.cost_usd,
             strategy=self.decision.strategy if self.decision else "",
             confidence=self.decision.confidence if self.decision else None,
             data={"agents": [part.agent for part in self.parts], **(facts or {})},

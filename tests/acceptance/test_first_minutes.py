@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -120,6 +121,12 @@ def test_the_chat_command_joins_the_served_system(team: Served) -> None:
     assert done.stdout.count("Ada") >= 3
 
 
+def rows_of_job(team: Served, folder: str, code: int = 0) -> list[dict[str, Any]]:
+    done = rayflow("batch", "results", f"./{folder}", cwd=team.cwd)
+    assert done.returncode == code, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def test_a_batch_runs_on_the_served_system_and_every_line_gets_one_row(team: Served) -> None:
     prompts = shared("data", "prompts", "mt_bench_80.jsonl")
     lines = prompts.read_text().splitlines()
@@ -128,7 +135,7 @@ def test_a_batch_runs_on_the_served_system_and_every_line_gets_one_row(team: Ser
     source.write_text("\n".join(lines) + "\n")
     done = rayflow("batch", "run", str(source), "--out", "mt", "--json", cwd=team.cwd)
     assert done.returncode == 5, done.stderr
-    rows = [json.loads(line) for line in (team.cwd / "mt" / "results.jsonl").read_text().splitlines()]
+    rows = rows_of_job(team, "mt", code=5)
     assert [row["ordinal"] for row in rows] == list(range(1, 82))
     failed = [row for row in rows if row["status"] != "ok"]
     assert [(row["line"], row["error"]) for row in failed] == [(41, "invalid-json")]
@@ -144,7 +151,7 @@ def test_dialogues_are_replayed_turn_by_turn(team: Served) -> None:
     source = shared("data", "conversations", "sgd_train_3000.jsonl.gz")
     done = rayflow("batch", "run", str(source), "--out", "sgd", "--limit", "300", "--json", cwd=team.cwd, timeout_s=300)
     assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in (team.cwd / "sgd" / "results.jsonl").read_text().splitlines()]
+    rows = rows_of_job(team, "sgd")
     assert len(rows) == 300
     assert all(row["status"] == "ok" and len(row["answers"]) == len(row["turns"]) for row in rows)
     first = rows[0]

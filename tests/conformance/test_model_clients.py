@@ -17,6 +17,7 @@ from rayflow.api.model_faults import Behaviour
 from rayflow.api.model_server import ModelServer, listen, make_server
 from rayflow.chat import Message, ModelChunk, ModelParams, ModelReply, ModelRequest
 from rayflow.config.schema import Timeouts
+from rayflow.context import Context, context
 from rayflow.errors import (
     ConfigurationError,
     ModelError,
@@ -558,6 +559,19 @@ async def test_an_authorization_header_comes_before_the_key(faults: FaultServer)
 async def test_a_query_stays_behind_the_path(faults: FaultServer, ending: str) -> None:
     [head] = await heads_of(faults, faults.url("json") + ending)
     assert head.startswith("POST /json/v1/chat/completions?api-version=1 HTTP/1.1\r\n")
+
+
+async def test_the_trace_of_a_request_goes_on_to_the_endpoint(faults: FaultServer) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    token = context.set(Context(trace))
+    try:
+        [head] = await heads_of(faults, faults.url("json"), headers={"x-team": "blue"})
+    finally:
+        context.reset(token)
+    lines = head.lower().split("\r\n")
+    assert (lines.count(f"traceparent: {trace}"), lines.count("x-team: blue")) == (1, 1)
+    _, plain = await heads_of(faults, faults.url("json"))
+    assert "traceparent" not in plain.lower()
 
 
 def test_a_header_with_a_line_break_is_refused_before_the_first_call() -> None:

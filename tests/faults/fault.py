@@ -30,6 +30,10 @@ class Fault(ABC):
     async def inject(self, scene: Scene) -> None:
         """Do it `scene.times` times, and note each in `scene.injections`."""
 
+    async def examine(self, scene: Scene) -> list[str]:
+        """Called when the load has ended: broken promises that only this fault looks for."""
+        return []
+
     def excuses(self, operation: Operation, scene: Scene) -> bool:
         """Whether this failed operation is no broken promise."""
         return False

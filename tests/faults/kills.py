@@ -7,6 +7,7 @@ import signal
 
 from faults.fault import Fault
 from faults.pacing import Pacer
+from faults.recorded import problems_of_log
 from faults.scene import Scene
 from faults.watch import Snapshot
 
@@ -40,6 +41,17 @@ class Kill(Fault):
                 scene.problems.append(f"the death of {victim.address} also replaced {', '.join(others)}")
 
 
+class KillEventLog(Kill):
+    """In whose files every acknowledged run must be, once."""
+
+    def __init__(self) -> None:
+        super().__init__("eventlog", "eventlog", times=50)
+        self.promise = "kill -9 of eventlog: no event is lost, none is there twice, and no run hears of it"
+
+    async def examine(self, scene: Scene) -> list[str]:
+        return await problems_of_log(scene.system.state / "events", scene.load.operations)
+
+
 def _replaced(before: Snapshot, after: Snapshot, victim: str) -> list[str]:
     """Who else has another process than before."""
     return [
@@ -56,7 +68,7 @@ KILLS: tuple[Fault, ...] = (
     Kill("store", "session"),
     Kill("coordinator", "coordinator"),
     Kill("ingress", "ingress"),
-    Kill("eventlog", "eventlog"),
+    KillEventLog(),
     Kill("store-200", "session", times=200, shards=4, gap_s=1.0),
     Kill("store-postgres", "session", times=200, shards=4, gap_s=1.0, store="postgres"),
     Kill("store-redis", "session", times=200, shards=4, gap_s=1.0, store="redis"),

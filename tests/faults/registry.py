@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faults.batches import BatchKills, FedBatchKills
 from faults.changes import CHANGES
 from faults.databases import DATABASES
 from faults.disconnects import Disconnects
@@ -10,6 +11,7 @@ from faults.fault import Fault
 from faults.hangs import HANGS
 from faults.idempotency import Idempotency
 from faults.kills import KILLS
+from faults.mixed import Mixed
 from faults.multitask import MULTITASK
 from faults.orphans import Orphans
 from faults.queued import Queued
@@ -18,5 +20,5 @@ from faults.trial import Trial
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*KILLS, *HANGS, *CHANGES, *ENDPOINTS, *DATABASES)}
 
-ALONE = (Idempotency(), Disconnects(), Resumptions(), Orphans(), Queued())
+ALONE = (Idempotency(), Disconnects(), Resumptions(), Orphans(), BatchKills(), FedBatchKills(), Mixed(), Queued())
 TRIALS: dict[str, Trial] = {trial.name: trial for trial in (*MULTITASK, *ALONE)}

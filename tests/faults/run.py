@@ -44,6 +44,7 @@ async def run_fault(
     finally:
         await load.stop()
         write_log(load.operations, system.folder / f"{fault.name}.jsonl")
+    scene.problems += await fault.examine(scene)
     found, _ = await system.watch.until(lambda now: fault.recovered(now, scene), 2.0)
     aftermath = Aftermath(
         findings=check(load.operations, await _histories(system, load)),

@@ -29,7 +29,7 @@ POLL_S = 0.05
 ASK_S = 1.0
 GIVE_UP_S = 3.0
 """A connection over which nothing was heard for so long is made anew."""
-_ACTOR = re.compile(r"ray::(Coordinator|EventLog|SessionStore|Aggregator|Agent|Router)\b")
+_ACTOR = re.compile(r"ray::(Coordinator|EventLog|SessionStore|Aggregator|Agent|Router|Feeder)\b")
 _INGRESS = "rayflow.api.ingress"
 
 

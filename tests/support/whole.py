@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.types import ASGIApp
+from support.batches import events_of
 
 from rayflow.actors.agent import Agent
 from rayflow.actors.aggregator import Aggregator
@@ -120,7 +121,7 @@ async def whole(
     config = WorkflowConfig.model_validate(given)
     made = Whole(config, model or Speaker())
     fabric = made.fabric
-    fabric.bind("eventlog/0", {EventBatch: lambda batch: made.events.extend(batch.events)})
+    fabric.bind("eventlog/0", {EventBatch: lambda batch: made.events.extend(events_of(batch))})
     kept = store or MemoryStore(100_000)
     sessions: Actor = Sessions("session/0", kept, Outbox(fabric), clock, expiry)
     if config.memory.enabled:
@@ -132,8 +133,9 @@ async def whole(
     fabric.bind("aggregator/0", Aggregator(config.aggregation).handlers)
     for agent in config.agents:
         actor = Agent(
-            f"agent/{agent.name}/0", agent, lambda _: made.model, config.streaming, fabric, SYSTEM_CLOCK, 60.0
-        )
+            f"agent/{agent.name}/0", agent, lambda _: made.model, config.streaming, fabric, SYSTEM_CLOCK, 60.0,
+            config.monitoring.otel.enabled,
+        )  # fmt: skip
         fabric.bind(f"agent/{agent.name}/0", actor.handlers)
     await made.router.start()
     fabric.bind("router/0", made.router.handlers)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rayflow.app.doctor import credentials, folders, health, machine, network
 from rayflow.app.doctor.finding import Finding
+from rayflow.app.doctor.sandbox import sandbox
 from rayflow.app.doctor.sessions import sessions
 
 
@@ -30,6 +31,7 @@ def examine(state: Path, port: int, env: Mapping[str, str] = os.environ) -> list
         folders.temp_folder(state),
         folders.running(state),
         sessions(state),
+        sandbox(),
         network.port(state, port),
         network.ray_ports(),
         health.ray_health_checks(),

@@ -37,6 +37,9 @@ class PriorityConfig(Section):
     ageing_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """A class whose oldest call has waited for so long is served beside the next higher one, so that none starves;
     within a class, so long a wait is worth one whole share."""
+    reserve: Annotated[float, Field(ge=0, lt=1)] = 0.125
+    """Part of an agent's places, rounded down, that batch calls leave free while there are others, so that these need
+    not wait."""
     user_tiers: dict[str, float] = {"free": 0.0, "standard": 0.25, "premium": 0.5}
     """Share of a class by which a user's tier (`metadata.user_tier`, or the tenant's `tier`) raises a call."""
     urgency: dict[str, float] = {"low": -0.25, "normal": 0.0, "high": 0.25}
@@ -60,7 +63,7 @@ class Limit(Section):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Budget: tokens, prompt and completion together, in a period."""
     max_cost: Annotated[float, Field(gt=0)] | None = None
-    """Budget: money in a period, in the currency of the models' prices."""
+    """Budget: money in a period, in US dollars."""
     period: Literal["minute", "hour", "day", "month", "total"] = "day"
     """Period of the budgets, in UTC; total: for ever."""
 

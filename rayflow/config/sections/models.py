@@ -70,6 +70,8 @@ class ModelConfig(Section):
     retries: Retries = Retries()
     """What to do when a call fails."""
     price_prompt: Annotated[float, Field(ge=0)] = 0.0
-    """Price of a million prompt tokens, in your currency; for budgets and cost."""
+    """Price of a million prompt tokens, in US dollars; for budgets and cost."""
+    price_cached_prompt: Annotated[float, Field(ge=0)] | None = None
+    """Price of a million prompt tokens that the endpoint had in its cache; unset: as any others."""
     price_completion: Annotated[float, Field(ge=0)] = 0.0
     """Price of a million completion tokens."""

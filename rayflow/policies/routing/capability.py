@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rayflow.policies.routing.decision import Decision, Evidence
+from rayflow.policies.routing.decision import Decision, Evidence, weighed
 from rayflow.policies.routing.phrases import Phrases, confidence
 from rayflow.policies.routing.team import Team
 from rayflow.policies.text import padded
@@ -22,7 +22,8 @@ class Capability:
         if not found:
             return None
         name, hits = max(found, key=lambda candidate: len(candidate[1]))
-        return Decision((name,), confidence(len(hits)), "capability", f"capability: {', '.join(hits)}")
+        scores = weighed({other: confidence(len(named)) for other, named in found})
+        return Decision((name,), confidence(len(hits)), "capability", f"capability: {', '.join(hits)}", scores=scores)
 
     def explain(self, text: str) -> list[Evidence]:
         message = padded(text)

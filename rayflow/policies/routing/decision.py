@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Scores = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,15 @@ class Decision:
     confidences: tuple[float, ...] = ()
     declined: str = ""
     """The text to answer with, when nobody takes the message."""
+    scores: Scores = field(default=(), compare=False)
+    """How sure the strategy was of each agent that came into question, the surest first, where there were several."""
+
+
+def weighed(confidences: Mapping[str, float]) -> Scores:
+    """`Decision.scores` of these; nothing where there was nobody else."""
+    if len(confidences) < 2:
+        return ()
+    return tuple(sorted(confidences.items(), key=lambda scored: -scored[1]))
 
 
 @dataclass(frozen=True, slots=True)

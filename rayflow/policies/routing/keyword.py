@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rayflow.config.schema import KeywordRule
 from rayflow.policies.routing.capability import Capability
-from rayflow.policies.routing.decision import Decision, Evidence
+from rayflow.policies.routing.decision import Decision, Evidence, weighed
 from rayflow.policies.routing.phrases import Phrases, confidence
 from rayflow.policies.routing.team import Team
 from rayflow.policies.text import padded
@@ -26,15 +26,20 @@ class Keyword:
 
     def _by_rule(self, message: str) -> Decision | None:
         best: tuple[float, KeywordRule, list[str]] | None = None
+        scores: dict[str, float] = {}
         for rule, phrases in self._rules:
-            hits = phrases.found(message)
+            if not (hits := phrases.found(message)):
+                continue
             sure = confidence(len(hits))
-            if hits and sure >= rule.confidence_threshold and (best is None or sure > best[0]):
+            for name in _targets(rule):
+                scores[name] = max(sure, scores.get(name, 0.0))
+            if sure >= rule.confidence_threshold and (best is None or sure > best[0]):
                 best = sure, rule, hits
         if best is None:
             return None
         sure, rule, hits = best
-        return Decision(self._team.together(_targets(rule)), sure, "keyword", _reason(rule, hits))
+        agents = self._team.together(_targets(rule))
+        return Decision(agents, sure, "keyword", _reason(rule, hits), scores=weighed(scores))
 
     def explain(self, text: str) -> list[Evidence]:
         message = padded(text)

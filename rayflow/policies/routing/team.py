@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rayflow.config.schema import AgentConfig, RoutingConfig
-from rayflow.policies.routing.decision import Decision
+from rayflow.policies.routing.decision import Decision, Scores, weighed
 
 
 class Team:
@@ -32,16 +32,18 @@ class Team:
         """Who answers, from a confidence per agent (in the order of `names`): the surest, and beside it everyone who is
         sure enough; nobody where the surest is not."""
         sure = dict(zip(self.names, confidences, strict=True))
-        ranked = sorted(self.names, key=lambda name: -sure[name])
+        scores = weighed(sure)
+        ranked = [name for name, _ in scores] or self.names
         best = sure[ranked[0]]
         if best < self._threshold:
-            return self.nobodys(best, f"surest is {ranked[0]} with {best:.2f}, below {self._threshold:g}")
+            reason = f"surest is {ranked[0]} with {best:.2f}, below {self._threshold:g}"
+            return self.nobodys(best, reason, scores)
         agents = self.together([ranked[0], *(name for name in ranked[1:] if sure[name] >= self._together_from)])
         shown = ", ".join(f"{name} {sure[name]:.2f}" for name in ranked[: max(3, len(agents))])
-        return Decision(agents, best, strategy, shown, tuple(sure[name] for name in agents))
+        return Decision(agents, best, strategy, shown, tuple(sure[name] for name in agents), scores=scores)
 
-    def nobodys(self, confidence: float, reason: str) -> Decision:
+    def nobodys(self, confidence: float, reason: str, scores: Scores = ()) -> Decision:
         """For a message that no agent claims. `confidence`: the surest agent's."""
         if self._declines:
-            return Decision((), confidence, "declined", reason, declined=self._declines)
-        return Decision((self.default,), confidence, "default", reason)
+            return Decision((), confidence, "declined", reason, declined=self._declines, scores=scores)
+        return Decision((self.default,), confidence, "default", reason, scores=scores)

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.batches import events_of
+
 from rayflow.actors.agent import Agent
 from rayflow.actors.aggregator import Aggregator
 from rayflow.actors.enrichment import NO_CONTEXT_MEANS, ContextMeans
@@ -183,7 +185,7 @@ async def team(
     models: dict[str, Any] = {agent.name: model(agent.name) for agent in configuration.agents}
     router = Router("router/0", configuration, fabric, Outbox(fabric), SYSTEM_CLOCK, rng, context=context)
     found = Team(configuration, fabric, router, models)
-    fabric.bind("eventlog/0", {EventBatch: lambda batch: found.events.extend(batch.events)})
+    fabric.bind("eventlog/0", {EventBatch: lambda batch: found.events.extend(events_of(batch))})
     reading: dict[type[Payload], Any] = {Progress: found.heard.append, VoidAttempt: found.voided}
     fabric.bind("client/0", reading, hearing(found.heard.append))
     sessions = Sessions("session/0", store or MemoryStore(1000), Outbox(fabric), SYSTEM_CLOCK)
@@ -215,6 +217,7 @@ def bind_agent(team: Team, name: str, replica: int = 0, model: ModelClient | Non
         team.fabric,
         SYSTEM_CLOCK,
         team.config.processing.request_timeout_s,
+        team.config.monitoring.otel.enabled,
     )
     team.fabric.bind(address, made.handlers)
     return made

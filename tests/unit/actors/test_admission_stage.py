@@ -18,9 +18,10 @@ from rayflow.actors.work import Work
 from rayflow.chat import Message, ModelParams, Usage
 from rayflow.clock import SYSTEM_CLOCK
 from rayflow.cluster.fabric.inprocess import InProcessFabric
-from rayflow.config.schema import WorkflowConfig
+from rayflow.config.schema import ModelConfig, WorkflowConfig
 from rayflow.errors import BudgetExceeded, RateLimited, Unavailable
 from rayflow.messages import Ack, AgentReply, Reserve, Reserved, Settle, Spent
+from rayflow.policies.prices import entry_of
 from rayflow.runtime.part import PartState
 from rayflow.runtime.run import Run
 
@@ -141,6 +142,31 @@ async def test_real_usage_is_settled_at_the_price_of_each_model() -> None:
         settled = await s.settled(made)
         assert (settled.run_id, settled.tokens, settled.void) == ("run_1", 65, False)
         assert settled.cost == pytest.approx((10 * 1 + 20 * 2 + 30 * 10 + 5 * 40) / 1e6)
+
+
+async def test_a_model_that_stood_in_is_settled_at_its_own_price() -> None:
+    async with scene() as s:
+        made = work(run_id="run_1")
+        await s.admit(made)
+        (part,) = begun(made, "a")
+        s.admission.spent(Spent("run_1", "a", Usage(10, 1)))
+        s.admission.spent(Spent("run_1", "a", Usage(10, 2), model="dear"))
+        part.called = entry_of(ModelConfig(name="dear", price_prompt=10.0, price_completion=40.0))
+        part.reply = reply(Usage(10, 20))
+        settled = await s.settled(made)
+        assert settled.cost == pytest.approx((10 * 1 + 1 * 2 + 10 * 10 + 2 * 40 + 10 * 10 + 20 * 40) / 1e6)
+
+
+async def test_what_an_agent_had_used_that_another_one_stood_in_for_counts_too() -> None:
+    async with scene() as s:
+        made = work(run_id="run_1")
+        await s.admit(made)
+        (part,) = begun(made, "a")
+        s.admission.spent(Spent("run_1", "a", Usage(10, 1)))
+        part.agent = "b"
+        part.reply = reply(Usage(10, 20))
+        settled = await s.settled(made)
+        assert (settled.tokens, settled.cost) == (41, pytest.approx((10 * 1 + 1 * 2 + 10 * 10 + 20 * 40) / 1e6))
 
 
 async def test_a_run_of_which_nothing_began_is_void() -> None:

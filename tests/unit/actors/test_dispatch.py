@@ -101,7 +101,7 @@ async def test_what_a_dead_replica_was_asked_another_one_answers() -> None:
         assert result.content == f"one two from {'agent/a/1' if dead == 'agent/a/0' else 'agent/a/0'}"
         assert await f.team.turns() == [("user", "deadly"), ("assistant", result.content)]
         trail = [e for e in await f.team.trail(result.run_id) if e.kind.startswith("agent.")]
-        assert [(e.kind, e.data["attempt"]) for e in trail] == [
+        assert [(e.kind, e.attempt) for e in trail] == [
             ("agent.started", 1),
             ("agent.retried", 2),
             ("agent.started", 2),
@@ -218,9 +218,11 @@ async def test_a_message_that_kills_two_replicas_is_quarantined() -> None:
         assert sorted(f.deaths) == sorted(caught.value.details["replicas"]) == ["agent/a/0", "agent/a/1"]
         trail = await f.team.trail("run_1")
         (letter,) = [event for event in trail if event.kind == "run.quarantined"]
-        assert (letter.agent, letter.error, letter.data) == (
-            "a", "poison-message", {"replicas": f.deaths, "attempts": 2},
+        assert (letter.agent, letter.error, letter.attempt, letter.data) == (
+            "a", "poison-message", 2, {"replicas": f.deaths},
         )  # fmt: skip
+        calls = [(event.replica, event.status, event.error) for event in trail if event.kind == "model.finished"]
+        assert calls == [(dead, "error", "peer-lost") for dead in f.deaths]
         assert (trail[-1].kind, trail[-1].error) == ("run.finished", "poison-message")
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from support.batches import events_of
 
 from rayflow.actors.memory_meaning import MemoryMeaning
 from rayflow.actors.outbox import Outbox
@@ -62,7 +63,7 @@ class Kept:
         self.clock = ManualClock()
         self.fabric = InProcessFabric()
         self.events: list[Event] = []
-        self.fabric.bind("eventlog/0", {EventBatch: lambda batch: self.events.extend(batch.events)})
+        self.fabric.bind("eventlog/0", {EventBatch: lambda batch: self.events.extend(events_of(batch))})
         self.store = Broken(1000)
         self.actor = self.again()
 

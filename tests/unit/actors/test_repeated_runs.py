@@ -11,7 +11,7 @@ from actor_doubles import PATIENCE_S, HeldModel, request, settle, team
 from rayflow.chat import FunctionCall, Message, ToolCall, Usage
 from rayflow.errors import Cancelled, Conflict, KeyReused, ModelRejected
 from rayflow.messages import Appended, AppendTurns, CancelRun, Turn
-from rayflow.runtime.run import ATTEMPT_NUMBERS
+from rayflow.messages.runs import ATTEMPT_NUMBERS
 from rayflow.stores.memory import MemoryStore
 
 AGAIN = {"run_id": "run_1", "repeatable": True}
@@ -122,7 +122,7 @@ async def test_a_repetition_of_a_finished_run_gets_the_answer_of_the_session() -
         assert len(t.models["a"].requests) == 2
         assert len(await t.turns()) == 4
         last = (await t.trail("run_1"))[-1]
-        assert (last.kind, last.status, last.data["repeated"]) == ("run.finished", "ok", True)
+        assert (last.kind, last.status) == ("run.repeated", "ok")
         assert last.completion_tokens == 0 < first.usage.completion_tokens
         assert (await t.run("and more")).turn == 6
 

@@ -92,7 +92,7 @@ async def test_a_failing_model_is_called_again_and_the_failure_is_only_in_the_lo
         assert result.content == "done"
         assert len(t.models["a"].requests) == 3
         trail = [e for e in await t.trail(result.run_id) if e.kind.startswith("agent.")]
-        assert [(e.kind, e.error, e.data["attempt"]) for e in trail] == [
+        assert [(e.kind, e.error, e.attempt) for e in trail] == [
             ("agent.started", "", 1),
             ("agent.retried", "model-failed", 2),
             ("agent.started", "", 2),
@@ -278,7 +278,8 @@ async def test_another_model_answers_for_the_one_that_failed() -> None:
         assert small.requests[0].messages[0].text == "be kind"
         trail = [event for event in await t.trail(result.run_id) if event.kind.startswith("agent.")]
         assert [event.kind for event in trail] == ["agent.started", "agent.fallback", "agent.started", "agent.finished"]
-        assert (trail[1].error, trail[1].data) == ("model-failed", {"attempt": 2, "agent": "a", "model": "small"})
+        assert (trail[1].error, trail[1].attempt) == ("model-failed", 2)
+        assert trail[1].data == {"agent": "a", "model": "small"}
 
 
 async def test_an_open_model_is_passed_over_without_a_call() -> None:
@@ -307,7 +308,7 @@ async def test_another_agent_answers_when_all_models_have_failed() -> None:
         assert (result.content, result.agents) == ("from b", ["b"])
         assert [(part.agent, part.instead_of, part.status) for part in result.parts] == [("b", "a", "ok")]
         finished = [event for event in await t.trail(result.run_id) if event.kind == "agent.finished"]
-        assert [(event.agent, event.data["attempt"]) for event in finished] == [("b", 3)]
+        assert [(event.agent, event.attempt) for event in finished] == [("b", 3)]
         assert await t.turns() == [("user", "hello"), ("assistant", "from b")]
 
 
@@ -480,6 +481,10 @@ async def test_a_second_replica_answers_for_a_slow_one_and_the_slow_one_is_calle
         trails = [await t.trail(result.run_id) for result in results]
         (hedged, *_) = [trail for trail in trails if told(trail, "agent.hedged")]
         assert told(hedged, "agent.") == ["agent.started", "agent.hedged", "agent.finished"]
+        (lost,) = [event for event in hedged if event.kind == "model.finished"]
+        (won,) = [event for event in hedged if event.kind == "agent.finished"]
+        assert (lost.status, won.status, won.model) == ("cancelled", "ok", "held")
+        assert lost.replica != won.replica
         ended = [event.replica for event in hedged if event.kind in ("agent.started", "agent.finished")]
         assert ended == ["agent/a/0", "agent/a/1"]
         assert await t.turns("s0") == [("user", "hello"), ("assistant", "from 1")], "one answer"

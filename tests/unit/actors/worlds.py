@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from actor_doubles import PATIENCE_S, config, settle
+from support.batches import events_of
 
 from rayflow.actors.coordinator import Coordinator
 from rayflow.clock import SYSTEM_CLOCK
@@ -56,7 +57,7 @@ class Stub:
     def handlers(self) -> Mapping[type[Payload], Handler]:
         return {
             Ping: lambda _: Pong(self.address, 1),
-            EventBatch: lambda batch: self._world.events.extend(batch.events),
+            EventBatch: lambda batch: self._world.events.extend(events_of(batch)),
             GetDemand: lambda question: self._world.answers[GetDemand](question),
         }
 

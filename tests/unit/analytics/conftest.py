@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,12 @@ from log_samples import NOON_US, SOURCE
 
 from rayflow.analytics.segments import SegmentWriter
 from rayflow.events import Event
+
+
+@pytest.fixture(autouse=True)
+def no_power_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here pulls the plug, and to wait for the disk is most of what they would take."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

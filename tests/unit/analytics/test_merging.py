@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -9,20 +8,20 @@ import pytest
 from log_samples import NOON_US, SOURCE, damage_column, files_under
 
 from rayflow.analytics.database import open_log
+from rayflow.analytics.files import SEGMENTS_GLOB
+from rayflow.analytics.keeping import clear_away
 from rayflow.analytics.merging import FAN_IN, Merged, merge_small
-from rayflow.analytics.segments import SEGMENTS_GLOB, STAGING, SegmentWriter
-from rayflow.analytics.snapshot import read_rows, take_snapshot
+from rayflow.analytics.segments import SegmentWriter, read_rows
+from rayflow.analytics.snapshot import take_snapshot
 from rayflow.errors import StorageError
 from rayflow.events import Event
 
 WriteNumbered = Callable[[range], None]
 
-AT_ONCE = -1.0
-"""A grace period that is over before it begins, whatever the resolution of file times."""
-
 
 def numbers(root: Path) -> list[int]:
     with open_log(root) as log:
+        assert log.unreadable == {}
         found: list[int] = log.query("SELECT seq FROM events ORDER BY seq")["seq"].to_pylist()
     return found
 
@@ -60,22 +59,20 @@ def test_segments_of_very_different_size_are_not_merged(root: Path, writer: Segm
 def test_replaced_segments_are_deleted_only_after_the_grace_period(root: Path, write_numbered: WriteNumbered) -> None:
     write_numbered(range(FAN_IN))
     merge_small(root, SOURCE)
-    assert merge_small(root, SOURCE, grace_s=3600) == Merged()
+    clear_away(root, grace_s=3600)
     assert len(list(root.glob(SEGMENTS_GLOB))) == FAN_IN + 1
-    assert merge_small(root, SOURCE, grace_s=AT_ONCE) == Merged(deleted=FAN_IN)
+    assert numbers(root) == list(range(FAN_IN))
+    clear_away(root, grace_s=0)
     assert len(list(root.glob(SEGMENTS_GLOB))) == 1
     assert numbers(root) == list(range(FAN_IN))
 
 
-def test_a_merged_segment_is_merged_again_once_what_it_replaced_is_gone(
-    root: Path, write_numbered: WriteNumbered
-) -> None:
+def test_merged_segments_are_merged_again(root: Path, write_numbered: WriteNumbered) -> None:
     for start in range(0, FAN_IN * FAN_IN, FAN_IN):
         write_numbered(range(start, start + FAN_IN))
         merge_small(root, SOURCE)
+    merge_small(root, SOURCE)
     assert merge_small(root, SOURCE) == Merged()
-    merge_small(root, SOURCE, grace_s=AT_ONCE)
-    assert merge_small(root, SOURCE) == Merged(merged=FAN_IN)
     assert [segment.rows for segment in take_snapshot(root).segments] == [FAN_IN * FAN_IN]
     assert numbers(root) == list(range(FAN_IN * FAN_IN))
 
@@ -88,15 +85,23 @@ def test_a_damaged_segment_stays_where_it_is_and_is_named(root: Path, write_numb
     done = merge_small(root, SOURCE)
     assert done.merged == FAN_IN - 1
     assert list(done.damaged) == [bad]
-    assert bad in {segment.path for segment in take_snapshot(root).segments}
+    assert list(take_snapshot(root).unreadable) == [bad]
 
 
-def test_only_one_merge_runs_at_a_time(root: Path, write_numbered: WriteNumbered) -> None:
+def test_of_two_merges_at_once_one_counts(
+    root: Path, write_numbered: WriteNumbered, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_numbered(range(FAN_IN))
-    with (root / STAGING / "merge.lock").open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        assert merge_small(root, SOURCE) == Merged()
-    assert merge_small(root, SOURCE).merged == FAN_IN
+    stage = merge_small.__globals__["stage_segments"]
+
+    def stage_while_another_merges(*arguments: object) -> object:
+        monkeypatch.undo()
+        assert merge_small(root, SOURCE).merged == FAN_IN
+        return stage(*arguments)
+
+    monkeypatch.setattr("rayflow.analytics.merging.stage_segments", stage_while_another_merges)
+    assert merge_small(root, SOURCE) == Merged()
+    assert numbers(root) == list(range(FAN_IN))
 
 
 def test_a_merge_that_cannot_write_leaves_all_as_it_was(
@@ -108,20 +113,21 @@ def test_a_merge_that_cannot_write_leaves_all_as_it_was(
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("rayflow.analytics.segments.os.fsync", fail)
+    monkeypatch.setattr("rayflow.analytics.files.os.fsync", fail)
     with pytest.raises(StorageError, match="Input/output error"):
         merge_small(root, SOURCE)
-    assert [path for path in files_under(root) if path.name != "merge.lock"] == before
+    assert files_under(root) == before
 
 
 def test_a_reader_beside_writes_and_merges_sees_every_row_once(root: Path, write_numbered: WriteNumbered) -> None:
     write_numbered(range(1, 2))
 
     def write_and_merge() -> None:
-        for number in range(2, 200):
+        for number in range(2, 60):
             write_numbered(range(number, number + 1))
             if number % 5 == 0:
-                merge_small(root, SOURCE, grace_s=1)
+                merge_small(root, SOURCE)
+                clear_away(root, grace_s=1)
 
     background = Thread(target=write_and_merge)
     background.start()
@@ -131,4 +137,4 @@ def test_a_reader_beside_writes_and_merges_sees_every_row_once(root: Path, write
         assert seen == list(range(1, len(seen) + 1))
         looks += 1
     background.join()
-    assert numbers(root) == list(range(1, 200))
+    assert numbers(root) == list(range(1, 60))

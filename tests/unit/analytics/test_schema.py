@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rayflow.analytics.schema import SCHEMA, SCHEMA_VERSION, VERSION_KEY, to_table
-from rayflow.events import EVENTS, Event
+from rayflow.analytics.schema import SCHEMA, SCHEMA_VERSION, VERSION_KEY
+from rayflow.events import COLUMNS, EVENTS, Event
 
 DOCS = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 
@@ -19,7 +13,9 @@ DOCS = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
 def rows_of(heading: str) -> list[list[str]]:
     """The cells of the table under a heading of docs/events.md."""
     section = DOCS.split(f"## {heading}\n")[1].split("\n## ")[0]
-    return [re.split(r" *\| *", line.strip("| ")) for line in section.splitlines() if line.startswith("| `")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| `")
+    ]
 
 
 def test_every_field_of_an_event_is_a_column_in_the_same_order() -> None:
@@ -46,59 +42,26 @@ def test_the_documented_kinds_are_the_kinds_of_the_code() -> None:
     assert {kind.strip("`"): text for kind, text in rows_of("Kinds of events")} == EVENTS
 
 
-def test_the_documented_columns_are_the_columns_of_the_schema() -> None:
-    documented = [row[0].strip("`") for row in rows_of("Columns")]
-    assert documented == ["ts", "date", *(name for name in SCHEMA.names if name != "ts")]
+def test_every_field_of_an_event_says_what_it_means() -> None:
+    assert tuple(COLUMNS) == Event.__struct_fields__
 
 
-def test_what_does_not_apply_is_null() -> None:
-    (row,) = to_table([Event("actor.stopped", 5)]).to_pylist()
-    assert row == dict.fromkeys(SCHEMA.names) | {
-        "kind": "actor.stopped",
-        "ts": datetime.fromtimestamp(5e-6, UTC),
-        "seq": 0,
-        "epoch": 0,
-    }
+def test_the_documented_columns_are_those_of_the_code_with_unit_attribute_and_meaning() -> None:
+    rows = {name.strip("`"): (meaning, unit, other.strip("`")) for name, _, unit, other, meaning in rows_of("Columns")}
+    assert rows.pop("date")[0] == "Day of `ts` in UTC: the partition."
+    assert rows == {"ts" if name == "ts_us" else name: column[:3] for name, column in COLUMNS.items()}
 
 
-@pytest.mark.parametrize("text", ["\udc80", "abc\ud800def"])
-def test_text_that_is_no_unicode_is_replaced_and_the_rest_of_the_batch_kept(text: str) -> None:
-    table = to_table([Event("actor.lost", 1, error_message=text), Event("actor.lost", 2, error_message="näher")])
-    assert table["error_message"].to_pylist() == [text.encode(errors="replace").decode(), "näher"]
+def test_the_documented_types_are_those_that_sql_shows() -> None:
+    sql = {"string": "VARCHAR", "int64": "BIGINT", "double": "DOUBLE", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
+    for name, documented, *_ in rows_of("Columns"):
+        if name != "`date`":
+            kind = SCHEMA.field(name.strip("`")).type
+            plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+            assert documented == ("JSON" if kind == pa.json_() else sql[str(plain)])
 
 
-def test_a_fact_that_json_does_not_know_is_written_as_text() -> None:
-    table = to_table([Event("system.stopping", 1, data={"reason": Path("/state"), "rate": float("nan")})])
-    assert msgspec.json.decode(table["data"][0].as_py()) == {"reason": "/state", "rate": None}
-
-
-TEXT = st.text(max_size=20)
-SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT
-JSON = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3)
-
-
-@given(
-    st.lists(
-        st.builds(
-            Event,
-            kind=st.sampled_from(sorted(EVENTS)),
-            ts_us=st.integers(0, 4_000_000_000_000_000),
-            agent=TEXT,
-            user_id=TEXT,
-            duration_ms=st.none() | st.floats(0, 1e12),
-            prompt_tokens=st.none() | st.integers(0, 2**62),
-            data=st.dictionaries(TEXT, JSON, max_size=3),
-        ),
-        max_size=8,
-    )
-)
-def test_a_table_says_what_its_events_say(events: list[Event]) -> None:
-    table = to_table(events)
-    assert table.schema.equals(SCHEMA)
-    assert table["ts"].cast(pa.int64()).to_pylist() == [event.ts_us for event in events]
-    for name in ("kind", "agent", "user_id"):
-        assert table[name].to_pylist() == [getattr(event, name) or None for event in events]
-    for name in ("duration_ms", "prompt_tokens"):
-        assert table[name].to_pylist() == [getattr(event, name) for event in events]
-    decoded = [msgspec.json.decode(text) if text else {} for text in table["data"].to_pylist()]
-    assert decoded == [event.data for event in events]
+def test_attributes_are_named_once_and_those_in_seconds_say_so() -> None:
+    attributes = [column.attribute for column in COLUMNS.values() if column.attribute]
+    assert len(set(attributes)) == len(attributes)
+    assert {column.unit for column in COLUMNS.values() if column.factor != 1} == {"milliseconds"}

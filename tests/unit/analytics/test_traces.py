@@ -69,10 +69,10 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_the_runs_of_the_log_are_a_trace(tmp_path: Path) -> None:
     def run(name: str, at_s: float, tokens: int) -> list[Event]:
-        us = int(at_s * 1e6)
+        us, about = int(at_s * 1e6), {"run_id": name, "session_id": f"session-{name}", "tenant": "gold"}
         return [
-            Event("run.started", us, run_id=name, seq=1, session_id=f"session-{name}", tenant="gold"),
-            Event("run.finished", us + 5, run_id=name, seq=2, status="ok", prompt_tokens=tokens, completion_tokens=1),
+            Event("run.started", us, **about),
+            Event("run.finished", us + 5, **about, status="ok", prompt_tokens=tokens, completion_tokens=1),
         ]
 
     SegmentWriter(tmp_path, "eventlog/0").write([*run("b", 1002.5, 7), *run("a", 1000.0, 3)])

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from rayflow.chat import FunctionCall, Message, ToolCall, Usage
+from rayflow.cluster.fabric.inprocess import InProcessFabric
 from rayflow.config.schema import WorkflowConfig
 from rayflow.errors import Conflict, NotFound
 from rayflow.events import Event
@@ -96,6 +97,7 @@ class ScriptedClient:
         self.config = config
         self.script = script
         self.address = "ingress/test"
+        self.fabric = InProcessFabric()
         self.ready = True
         self.runs: list[RunRequest] = []
         self.timeouts: list[float | None] = []

@@ -6,7 +6,9 @@ import httpx2
 import pytest
 from api_doubles import ScriptedClient, config, in_memory
 
+from rayflow.analytics.analyst import Analyst
 from rayflow.api.http import create_app
+from rayflow.app.build import events_folder
 
 
 @pytest.fixture
@@ -16,5 +18,8 @@ def client() -> ScriptedClient:
 
 @pytest.fixture
 async def http(client: ScriptedClient) -> AsyncIterator[httpx2.AsyncClient]:
-    async with in_memory(create_app(client)) as http:
+    monitoring = client.config.monitoring
+    analyst = Analyst(events_folder(client.config), monitoring.sql_sandbox, monitoring.sql_at_once)
+    async with in_memory(create_app(client, analyst=analyst)) as http:
         yield http
+    await analyst.close()

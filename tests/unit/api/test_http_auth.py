@@ -24,7 +24,13 @@ ROUTES = [
     ("DELETE", "/users/a/preferences"), ("GET", "/users/a/memories"), ("POST", "/users/a/memories"),
     ("DELETE", "/users/a/memories"), ("POST", "/users/a/memories/search"), ("POST", "/users/a/memories/consolidate"),
     ("DELETE", "/users/a/memories/a"), ("GET", "/v1/caches"), ("DELETE", "/v1/caches/results"),
+    ("POST", "/v1/files"), ("GET", "/v1/files"), ("GET", "/v1/files/a"), ("GET", "/v1/files/a/content"),
+    ("DELETE", "/v1/files/a"), ("POST", "/v1/batches"), ("GET", "/v1/batches"), ("GET", "/v1/batches/a"),
+    ("POST", "/v1/batches/a/cancel"), ("POST", "/batches"), ("GET", "/batches"), ("GET", "/batches/a"),
+    ("POST", "/batches/a/cancel"), ("POST", "/batches/a/resume"), ("GET", "/batches/a/results"),
     ("POST", "/runs/a/cancel"), ("GET", "/runs/a/events"), ("GET", "/ws"),
+    ("POST", "/analytics/query"), ("GET", "/analytics/queries"),
+    ("GET", "/performance/stats"), ("GET", "/analytics/report"), ("GET", "/alerts"), ("POST", "/feedback"),
     ("GET", "/metrics"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/healthz"), ("GET", "/readyz"),
     ("GET", "/nowhere"), ("GET", "/v1/nowhere"), ("PUT", "/healthz/x"),
 ]  # fmt: skip

@@ -41,10 +41,13 @@ COMPLETIONS = st.builds(
 CHATS = st.builds(lambda text, more: {"message": text, **more}, st.text(), objects(*ChatRequest.__struct_fields__))
 
 
+APP = create_app(ScriptedClient(config()))
+
+
 def status_of(path: str, body: bytes) -> int:
     async def ask() -> int:
         wire = Wire(path, body)
-        await create_app(ScriptedClient(config()))(wire.scope, wire.receive, wire.send)
+        await APP(wire.scope, wire.receive, wire.send)
         return wire.status
 
     return asyncio.run(ask())

@@ -9,10 +9,12 @@ import httpx2
 import msgspec
 from api_doubles import ScriptedClient, result, tokens
 from prometheus_client.parser import text_string_to_metric_families
+from support.whole import Call, whole
 
 from rayflow.api.metrics import Metrics
 from rayflow.errors import ExecutionError
-from rayflow.messages import CacheCounts, RunRequest
+from rayflow.messages import CacheCounts, RunRequest, Sample
+from rayflow.messages.stats import FIGURES
 
 DOCS = Path(__file__).parents[3] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<kind>\w+) \| (?P<labels>[^|]*) \|", re.MULTILINE)
@@ -69,10 +71,34 @@ def test_a_run_is_in_flight_until_its_result() -> None:
     assert metrics.registry.get_sample_value("rayflow_runs_in_flight") == 0
 
 
+async def test_a_scrape_tells_what_routers_count() -> None:
+    async with whole() as system:
+        await Call(system.ingress(), "/chat", {"message": "hello"}).done()
+        page = (await Call(system.ingress(1), "/metrics", method="GET").done()).received.decode()
+    seen = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+    assert seen["rayflow_parts_total", "a", "ok", "router/0"] == 1
+    assert seen["rayflow_model_tokens_total", "completion", "offline", "router/0"] == 12
+    assert seen["rayflow_queue_wait_seconds_count", "a", "router/0"] == 1
+    assert seen["rayflow_queue_wait_seconds_bucket", "+Inf", "a", "router/0"] == 1
+    assert seen["rayflow_pool_replicas", "a", "router/0"] == 1
+
+
+def example(name: str) -> Sample:
+    figure = FIGURES[name]
+    counts = [0] * (len(figure.buckets) + 1) if figure.kind == "histogram" else []
+    return Sample(name, ["x"] * len(figure.labels), 1.0, counts)
+
+
 def test_the_documented_metrics_are_those_of_the_registry() -> None:
     metrics = Metrics("team")
     metrics.request("/chat", 200, 0.1)
     metrics.caches.counts = [CacheCounts("results", "router")]
+    metrics.figures.samples = [example(name) for name in FIGURES]
+    metrics.opinion("up")
     kept = {}
     for family in metrics.registry.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -89,6 +89,14 @@ async def test_the_document_describes_every_route_and_leads_nowhere_else(http: h
         ("delete", "/sessions/{session_id}/state/checkpoints/{name}"),
         ("post", "/runs/{run_id}/cancel"), ("get", "/runs/{run_id}/events"),
         ("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"),
+        ("post", "/analytics/query"), ("get", "/analytics/queries"),
+        ("get", "/performance/stats"), ("get", "/analytics/report"), ("get", "/alerts"), ("post", "/feedback"),
+        ("post", "/v1/files"), ("get", "/v1/files"), ("get", "/v1/files/{file_id}"), ("delete", "/v1/files/{file_id}"),
+        ("get", "/v1/files/{file_id}/content"), ("post", "/v1/batches"), ("get", "/v1/batches"),
+        ("get", "/v1/batches/{batch_id}"), ("post", "/v1/batches/{batch_id}/cancel"),
+        ("post", "/batches"), ("get", "/batches"), ("get", "/batches/{job_id}"),
+        ("post", "/batches/{job_id}/cancel"), ("post", "/batches/{job_id}/resume"),
+        ("get", "/batches/{job_id}/results"),
         ("get", "/v1/caches"), ("delete", "/v1/caches/results"),
     }  # fmt: skip
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import rayflow as package
+from rayflow.analytics.analyst.confinement import Offers
 from rayflow.app import state as state_module
 from rayflow.app.doctor import credentials, examine, folders, health, machine, network
 from rayflow.app.doctor.folders import LONGEST_SOCKET, SOCKET_PATH_BYTES
+from rayflow.app.doctor.sandbox import sandbox
 from rayflow.app.state import RunFile, owned, run_folder, write_run_file
 
 
@@ -334,3 +336,22 @@ def test_keys_are_counted_and_not_shown() -> None:
     ):
         assert finding.level == "ok"
         assert "sk-1" not in finding.found
+
+
+@pytest.mark.parametrize(
+    ("landlock", "network", "level", "found"),
+    [
+        (7, True, "ok", "version 7, no network"),
+        (4, False, "ok", "not permitted"),
+        (3, False, "warn", "version 3"),
+        (2, True, "warn", "version 2"),
+        (0, True, "warn", "switched off"),
+    ],
+)
+def test_a_kernel_that_cannot_keep_sql_from_harm_is_a_warning(
+    landlock: int, network: bool, level: str, found: str
+) -> None:
+    finding = sandbox(Offers(landlock, network))
+    assert finding.level == level
+    assert found in finding.found
+    assert ("sql_sandbox: best_effort" in finding.fix) == (level != "ok")

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from rayflow.app import family as family_module
-from rayflow.app.family import HOST_MODULE, INGRESS_MODULE, Family
+from rayflow.app.family import BATCH_MODULE, HOST_MODULE, INGRESS_MODULE, Family
+from rayflow.app.jobs.records import JobRecord, JobStore, new_job_id
 from rayflow.app.port import Address
 from rayflow.app.state import Owned
+from rayflow.app.telemetry import MODULE as TELEMETRY_MODULE
 from rayflow.config.schema import WorkflowConfig
+from rayflow.config.sections.operation import MonitoringConfig, OtelConfig
 from rayflow.config.transfer import restore
 from rayflow.errors import ConfigurationError, Exit, Unavailable
 from rayflow.policies.restart import RestartPolicy
@@ -57,6 +60,8 @@ class Home:
         if module == INGRESS_MODULE:
             name = f"ingress/{arguments[1]}"
             line = {"ready": name}
+        elif module in (BATCH_MODULE, TELEMETRY_MODULE):
+            name, line = ("batch" if module == BATCH_MODULE else "telemetry"), {}
         else:
             assert module == HOST_MODULE
             assert stdin is not None
@@ -123,6 +128,46 @@ async def test_it_is_ready_once_when_all_are_and_ends_with_the_host_last(home: H
     assert told.timelines == [{"launch": 1.0}]
     assert sorted(home.diary[-3:-1]) == ["ingress/0 ended", "ingress/1 ended"]
     assert home.diary[-1] == "host ended"
+
+
+async def test_the_batch_process_is_started_for_a_job_and_ends_before_the_host(home: Home) -> None:
+    told = Told()
+    family = family_of(home, told)
+    family.start()
+    await told.once.wait()
+    assert "batch" not in home.processes
+    family.wake_batch()
+    await home.until("batch started")
+    assert await family.end() == Exit.OK
+    assert home.diary[-2:] == ["batch ended", "host ended"]
+
+
+async def test_a_job_that_waits_from_before_is_taken_up_when_the_system_is_up(home: Home) -> None:
+    record = JobRecord(id=new_job_id(), kind="native", tenant="", status="queued", created_s=1)
+    JobStore(home.run_dir).create(record, None)
+    family = family_of(home, Told())
+    family.start()
+    await home.until("batch started")
+    assert await family.end() == Exit.OK
+
+
+async def test_telemetry_has_a_process_where_it_is_wanted_which_is_the_last_to_end(home: Home) -> None:
+    plain, told = settled(home), Told()
+    wanted = plain.model_copy(update={"monitoring": MonitoringConfig(otel=OtelConfig(enabled=True))})
+    family = Family(plain, Owned(home.run_dir, 0), Address("127.0.0.1", 1), None, told)
+    family.start()
+    await told.once.wait()
+    assert "telemetry" not in home.processes
+    await family.configure(wanted)
+    await home.until("telemetry started")
+    await family.configure(plain)
+    await home.until("telemetry ended")
+    await family.configure(wanted)
+    await home.until("telemetry started", times=2)
+    home.processes["telemetry"].kill()
+    await home.until("telemetry started", times=3)
+    assert await family.end() == Exit.OK
+    assert home.diary[-2:] == ["host ended", "telemetry ended"]
 
 
 @pytest.mark.parametrize("name", ["ingress/1", "host"])

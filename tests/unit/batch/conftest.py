@@ -6,32 +6,44 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from rayflow.batch.engine import BatchJob
-from rayflow.batch.folder import JobFolder
+from rayflow.batch.directory import JobDirectory
+from rayflow.batch.export import rows_of
+from rayflow.batch.inputs.source import Source
 from rayflow.batch.row import Row
-from rayflow.batch.source import Source
+from rayflow.batch.run import JobRun
+from rayflow.batch.spec import Inputs, JobSpec, Limits
 from rayflow.chat import Usage
+from rayflow.config.schema import AgentConfig, ModelConfig, WorkflowConfig
 from rayflow.events import Event
-from rayflow.messages import RunRequest, RunResult
+from rayflow.messages import PartSummary, RunRequest, RunResult
+
+CONFIG = WorkflowConfig(
+    name="bench",
+    agents=[AgentConfig(name="echo", model="priced")],
+    models=[ModelConfig(name="priced", price_prompt=1.0, price_completion=2.0), ModelConfig(name="offline")],
+)
 
 
 class ScriptedClient:
     """Answers `echo: <turn>` from agent `echo`, after waiting for `gate`; or fails with the next of `failures`."""
 
     def __init__(self) -> None:
+        self.config = CONFIG
         self.calls: list[RunRequest] = []
         self.events: list[Event] = []
         self.in_flight = 0
         self.peak = 0
         self.failures: dict[str, Iterator[Exception]] = {}
         self.gate: Callable[[RunRequest], asyncio.Future[None] | None] = lambda request: None
+        self.answer: Callable[[str], str] = lambda text: f"echo: {text}"
 
     async def run(self, request: RunRequest, timeout_s: float | None = None) -> RunResult:
-        text = request.messages[0].text
+        text = request.messages[-1].text
         self.calls.append(request)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
@@ -40,7 +52,14 @@ class ScriptedClient:
             if failure := next(self.failures.get(text, iter(())), None):
                 raise failure
             return RunResult(
-                request.run_id, request.session_id, f"echo: {text}", "stop", Usage(3, 5), "offline", ["echo"]
+                request.run_id,
+                request.session_id,
+                self.answer(text),
+                "stop",
+                Usage(3, 5),
+                "offline",
+                ["echo"],
+                parts=[PartSummary("echo", "ok", usage=Usage(3, 5))],
             )
         finally:
             self.in_flight -= 1
@@ -52,19 +71,18 @@ class ScriptedClient:
         return 1_700_000_000_000_000
 
     def asked(self) -> list[str]:
-        return [call.messages[0].text for call in self.calls]
+        return [call.messages[-1].text for call in self.calls]
 
-
-async def no_wait(seconds: float) -> None:
-    await asyncio.sleep(0)
+    def emitted(self) -> list[str]:
+        return [event.kind for event in self.events]
 
 
 class Bench:
-    """A dataset and a result folder in a temporary directory."""
+    """A dataset and the folder of a job in a temporary directory."""
 
     def __init__(self, path: Path) -> None:
-        self.input = path / "items.jsonl"
-        self.folder = JobFolder(path / "out")
+        self.input = path / "rows.jsonl"
+        self.directory = JobDirectory(path / "out")
         self.client = ScriptedClient()
 
     def write(self, *lines: object) -> None:
@@ -75,13 +93,19 @@ class Bench:
     def prompts(self, number: int) -> None:
         self.write(*({"id": f"q{n}", "prompt": f"prompt {n}"} for n in range(1, number + 1)))
 
-    def job(self, limit: int | None = None, concurrency: int = 4, **options: bool) -> BatchJob:
-        source = Source(self.input, limit=limit)
-        return BatchJob(self.client, source, self.folder, concurrency=concurrency, sleep=no_wait, **options)
+    def spec(self, *, concurrency: int = 4, limits: dict[str, Any] | None = None, **facts: Any) -> JobSpec:
+        return JobSpec(Inputs([str(self.input)]), limits=Limits(concurrency=concurrency, **(limits or {})), **facts)
+
+    def job(
+        self, spec: JobSpec | None = None, *, retry_failed: bool = False, overwrite: bool = False, **facts: Any
+    ) -> JobRun:
+        spec = spec or self.spec(**facts)
+        job = self.directory.plan(spec, self.client.now_us(), overwrite=overwrite)
+        source = Source(spec.inputs, whole=bool(spec.selection.where))
+        return JobRun(self.client, self.directory, job, source, retry_failed=retry_failed, overwrite=overwrite)
 
     def rows(self) -> list[Row]:
-        lines = self.folder.results_jsonl.read_bytes().splitlines()
-        return [msgspec.json.decode(line, type=Row) for line in lines]
+        return list(rows_of(self.directory))
 
 
 @pytest.fixture

@@ -1,76 +1,64 @@
-"""The readers against datasets as they are found in the wild (skipped where those are not at hand)."""
+"""Jobs over datasets as they are found in the wild (skipped where those are not at hand)."""
 
 from __future__ import annotations
 
-import base64
 import gzip
 from pathlib import Path
 
 import orjson
 import pytest
-from conftest import ScriptedClient, no_wait
+from conftest import Bench
 
-from rayflow.batch.engine import BatchJob
-from rayflow.batch.folder import JobFolder
-from rayflow.batch.items import BadItem, Item
-from rayflow.batch.readers import Record, read_entries
-from rayflow.batch.source import Source
+from rayflow.batch.inputs.source import Source
+from rayflow.batch.spec import Inputs, JobSpec
+from rayflow.batch.tasks import BadTask, Task, Tasks
 
 
-def items(path: Path) -> list[Item | BadItem]:
-    return list(Source(path).items())
+def tasks(path: Path) -> list[Task | BadTask]:
+    spec = JobSpec(Inputs([str(path)]))
+    return [*map(Tasks(spec).task, Source(spec.inputs).rows())]
 
 
 def test_mt_bench_has_two_turns_each(public_data: Path) -> None:
-    read = items(public_data / "prompts" / "mt_bench_80.jsonl")
-    assert len(read) == 80
-    assert all(isinstance(item, Item) and len(item.turns) == 2 for item in read)
-    assert read[0].id == "81"
+    made = tasks(public_data / "prompts" / "mt_bench_80.jsonl")
+    assert len(made) == 80
+    assert all(isinstance(task, Task) and len(task.turns) == 2 for task in made)
+    assert made[0].about.id == "81"
 
 
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [("sgd_train_3000.jsonl.gz", 3000), ("taskmaster4_400.jsonl.gz", 400), ("abcd_sample_3.jsonl", 3)],
-)
-def test_conversations_replay_exactly_their_user_turns(public_data: Path, name: str, number: int) -> None:
+@pytest.mark.parametrize("name", ["sgd_train_3000.jsonl.gz", "taskmaster4_400.jsonl.gz", "abcd_sample_3.jsonl"])
+def test_conversations_replay_exactly_their_user_turns(public_data: Path, name: str) -> None:
     path = public_data / "conversations" / name
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    read = items(path)
-    assert len(read) == number
-    for item, line in zip(read, data.splitlines(), strict=True):
+    for task, line in zip(tasks(path), data.splitlines(), strict=True):
         said = [turn["content"] for turn in orjson.loads(line)["turns"] if turn["role"] == "user"]
-        assert isinstance(item, Item) and item.turns == said
+        assert isinstance(task, Task) and task.texts == said
 
 
 def test_naughty_strings_are_sent_as_they_are(public_data: Path) -> None:
     path = public_data / "badinput" / "blns.jsonl"
     rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-    for item, row in zip(items(path), rows, strict=True):
+    for task, row in zip(tasks(path), rows, strict=True):
         if row["text"].strip():
-            assert isinstance(item, Item) and item.turns == [row["text"]]
+            assert isinstance(task, Task) and task.texts == [row["text"]]
         else:
-            assert isinstance(item, BadItem) and "blank" in item.message
+            assert isinstance(task, BadTask) and "blank" in task.message
 
 
-def test_each_case_of_the_json_test_suite_is_one_entry_and_never_wrong(public_data: Path, tmp_path: Path) -> None:
-    path = public_data / "badinput" / "jsontestsuite_parsing.jsonl.gz"
-    line_file = tmp_path / "case.jsonl"
-    for case in map(orjson.loads, gzip.decompress(path.read_bytes()).splitlines()):
-        data = base64.b64decode(case["base64"])
-        if b"\n" in data:
-            continue
-        line_file.write_bytes(data + b"\n[1]\n")
-        entry, after = read_entries(line_file, ("prompt",), ())
-        assert isinstance(after, Record) and after.value == [1]
-        if case["expect"] != "either":
-            assert isinstance(entry, Record) == (case["expect"] == "accept"), case["name"]
+async def test_three_hundred_conversations_give_three_hundred_rows(public_data: Path, bench: Bench) -> None:
+    inputs = Inputs([str(public_data / "conversations" / "sgd_train_3000.jsonl.gz")])
+    spec = JobSpec(inputs, limits=bench.spec(limits={"limit": 300}).limits)
+    status = await bench.job(spec).run()
+    assert (status.state, status.totals.rows, status.totals.ok) == ("finished", 300, 300)
+    assert status.totals.turns == len(bench.client.calls) == sum(len(row.turns) for row in bench.rows())
 
 
-async def test_three_hundred_conversations_give_three_hundred_rows(public_data: Path, tmp_path: Path) -> None:
-    source = Source(public_data / "conversations" / "sgd_train_3000.jsonl.gz", limit=300)
-    client = ScriptedClient()
-    summary = await BatchJob(client, source, JobFolder(tmp_path), sleep=no_wait).run()
-    assert (summary.items, summary.ok) == (300, 300)
-    assert (
-        summary.turns == len(client.calls) == sum(len(item.turns) for item in source.items() if isinstance(item, Item))
-    )
+async def test_whatever_is_in_a_file_each_of_its_rows_has_a_row_of_the_results(public_data: Path, bench: Bench) -> None:
+    """Hostile texts and broken JSON, byte for byte as they are."""
+    for path in sorted((public_data / "badinput").glob("*.jsonl*")):
+        spec = JobSpec(Inputs([str(path)]))
+        status = await bench.job(spec, overwrite=True).run()
+        rows = bench.rows()
+        assert [row.ordinal for row in rows] == list(range(1, Source(spec.inputs).count() + 1)), path
+        assert (status.state, status.totals.rows) == ("finished", len(rows))
+        assert all((row.status == "ok") == (row.error is None) for row in rows)

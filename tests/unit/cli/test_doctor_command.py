@@ -61,5 +61,5 @@ def test_json_is_one_object(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -
 def test_every_check_of_this_machine_has_its_line(app: typer.Typer, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["--state", str(tmp_path), "--json"])
     checks = [finding["check"] for finding in json.loads(done.stdout)["checks"]]
-    assert len(checks) == len(set(checks)) == 18
+    assert len(checks) == len(set(checks)) == 19
     assert all(finding["fix"] for finding in json.loads(done.stdout)["checks"] if finding["level"] != "ok")

@@ -347,7 +347,7 @@ async def test_a_reply_that_cannot_be_sent_is_an_error_for_who_asked_and_for_nob
         return Ack()
 
     far.bind("far/0", {Ping: later if slow else lambda _: bad, EventBatch: hold, CancelRun: lambda _: None})
-    other = asyncio.create_task(near.ask("far/0", EventBatch([]), PATIENCE_S))
+    other = asyncio.create_task(near.ask("far/0", EventBatch("here", 0, 0, b""), PATIENCE_S))
     await near.ask("far/0", CancelRun("x"), PATIENCE_S)
     with pytest.raises(FrameInvalid, match="Pong cannot be sent"):
         await near.ask("far/0", Ping(), 0.5)

@@ -143,8 +143,10 @@ async def until(condition: Callable[[], object]) -> None:
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """What is forgotten open says so when it is collected, and warnings are errors."""
+    gc.freeze()  # what was there before is not looked at: that takes most of a second
     yield
     gc.collect()
+    gc.unfreeze()
 
 
 # --- one answer -------------------------------------------------------------------------------------------------------

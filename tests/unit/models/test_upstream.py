@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from rayflow.errors import ModelError, ModelRateLimited, ModelRejected, ModelTimeout
@@ -33,6 +34,14 @@ def test_a_status_has_its_error(status: int, kind: type[ModelError]) -> None:
     assert type(fault) is kind
     assert fault.details["upstream_status"] == status
     assert fault.message.startswith("model 'm' at http://host/v1: ")
+
+
+@pytest.mark.parametrize("error", [{"code": "insufficient_quota"}, {"type": "insufficient_quota", "code": None}])
+def test_a_quota_that_is_used_up_is_no_limit_to_wait_for(error: dict[str, str | None]) -> None:
+    body = msgspec.json.encode({"error": {"message": "check your plan", **error}})
+    fault = UPSTREAM.status_fault(429, {"retry-after": "1"}, body)
+    assert type(fault) is ModelRejected and fault.retry_after_s is None
+    assert fault.details["upstream_code"] == "insufficient_quota" and "check your plan" in fault.message
 
 
 def test_a_refused_key_is_not_quoted_even_in_part() -> None:

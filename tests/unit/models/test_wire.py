@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rayflow.chat import Usage
 from rayflow.errors import ModelError, ModelIncomplete
 from rayflow.models.upstream import Upstream
 from rayflow.models.wire import StreamedAnswer, read_completion
@@ -35,6 +36,33 @@ def test_other_choices_are_not_mixed_in() -> None:
     answer = StreamedAnswer(UPSTREAM, 100)
     assert answer.take([b'{"choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}]}']) is None
     assert not answer.finished
+
+
+def test_a_stream_says_once_who_answers_and_at_the_end_what_it_took() -> None:
+    answer = StreamedAnswer(UPSTREAM, 100)
+    details = '"prompt_tokens_details": {"cached_tokens": 6}, "completion_tokens_details": {"reasoning_tokens": 2}'
+    first = b'{"id": "resp_1", "model": "m-2026", "choices": [{"index": 0, "delta": {"content": "a"}}]}'
+    last = f'{{"choices": [], "usage": {{"prompt_tokens": 8, "completion_tokens": 3, {details}}}}}'.encode()
+    answer.take([first, delta("b", '"stop"'), last])
+    end = answer.end()
+    assert (end.model, end.response_id) == ("m-2026", "resp_1")
+    assert end.usage == Usage(8, 3, cached_tokens=6, reasoning_tokens=2)
+
+
+def test_an_endpoint_that_does_not_say_who_answers_is_taken_at_its_configured_name() -> None:
+    answer = StreamedAnswer(UPSTREAM, 100)
+    answer.take([b'{"id": 7, "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}'])
+    assert (answer.end().model, answer.end().response_id) == ("m", "")
+
+
+@pytest.mark.parametrize("details", ["[]", "null", '"many"', '{"cached_tokens": 1.5}', "{}"])
+def test_details_of_another_shape_do_not_spoil_an_answer(details: str) -> None:
+    body = (
+        '{"id": null, "choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],'
+        f' "usage": {{"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {details}}}}}'
+    )
+    reply = read_completion(body.encode(), UPSTREAM, 10)
+    assert (reply.usage, reply.response_id) == (Usage(5, 1), "")
 
 
 def test_what_follows_done_is_not_read() -> None:

@@ -13,17 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.config.schema import AdmissionConfig, PriorityConfig
-from rayflow.runtime.line import Line, Refusal, Waiter
+from rayflow.runtime.line import RESERVED_S, Line, Refusal, Waiter
 
 LEVELS = {"interactive": 2.25, "tool": 1.25, "batch": 0.25}
 
 
+ROOM = (1, 1)
+"""A free place, and how many places there are."""
+
+
 def line(
     *, strategy: str = "deadline", max_wait_s: float = 30.0, ageing_s: float = 10.0, enabled: bool = True,
-    max_queue: int = 1000, weights: Mapping[str, float] | None = None,
+    max_queue: int = 1000, weights: Mapping[str, float] | None = None, reserve: float = 0.0,
 ) -> Line:  # fmt: skip
     admission = AdmissionConfig(strategy=strategy, max_wait_s=max_wait_s)
-    return Line(admission, PriorityConfig(ageing_s=ageing_s, enabled=enabled), max_queue, weights or {})
+    priority = PriorityConfig(ageing_s=ageing_s, enabled=enabled, reserve=reserve)
+    return Line(admission, priority, max_queue, weights or {})
 
 
 def waiter(ticket: str, since: float = 0.0, name: str = "interactive", **facts: object) -> Waiter:
@@ -33,7 +38,7 @@ def waiter(ticket: str, since: float = 0.0, name: str = "interactive", **facts: 
 
 def order(queue: Line, now: float) -> list[str]:
     found = []
-    while (served := queue.next(now)) is not None:
+    while (served := queue.next(now, *ROOM)) is not None:
         queue.validate()
         found.append(served.ticket)
     return found
@@ -76,7 +81,7 @@ def test_a_class_that_has_waited_long_is_served_beside_the_next_and_nobody_starv
         now = float(second)
         queue.offer(waiter(f"i{2 * second}", now), now, 1)
         queue.offer(waiter(f"i{2 * second + 1}", now), now, 1)
-        found = queue.next(now)
+        found = queue.next(now, *ROOM)
         assert found is not None
         served.append((now, found.ticket[0]))
     young = [kind for now, kind in served if now < 20]
@@ -89,7 +94,7 @@ def test_one_that_is_put_back_lets_a_more_urgent_one_pass() -> None:
     queue = line()
     queue.offer(waiter("b", 0.0, "batch"), 0.0, 1)
     for now in range(3):
-        batch = queue.next(float(now))
+        batch = queue.next(float(now), *ROOM)
         assert batch is not None
         queue.put_back(batch)
     queue.offer(waiter("i", 3.0), 3.0, 1)
@@ -101,12 +106,54 @@ def test_one_that_is_put_back_goes_next() -> None:
     queue = line()
     for i in range(3):
         queue.offer(waiter(str(i), 0.0), 0.0, 1)
-    first = queue.next(0.0)
+    first = queue.next(0.0, *ROOM)
     assert first is not None
     queue.put_back(first)
     queue.validate()
     assert len(queue) == 3
     assert order(queue, 0.0) == ["0", "1", "2"]
+
+
+# --- places that batch calls leave free ---
+
+
+def test_while_there_are_others_batch_calls_leave_places_free_for_the_next_of_them() -> None:
+    queue = line(reserve=0.25)
+    batch, person = waiter("b", 0.0, "batch"), waiter("i", 0.0)
+    assert queue.passes(batch, 0.0, free=1, places=8)  # nobody else was here
+    assert queue.passes(person, 0.0, free=1, places=8)
+    assert not queue.passes(batch, 0.0, free=2, places=8)
+    assert queue.passes(batch, 0.0, free=3, places=8)
+    queue.offer(batch, 0.0, 8)
+    assert queue.next(1.0, free=2, places=8) is None
+    assert queue.passes(waiter("j", 1.0), 1.0, free=2, places=8)  # not behind those that leave it to others
+    assert not queue.passes(waiter("c", 1.0, "batch"), 1.0, free=8, places=8)
+    assert queue.next(1.0, free=3, places=8) == batch
+
+
+def test_what_was_kept_free_is_given_to_batch_calls_when_no_others_come() -> None:
+    queue = line(reserve=0.25)
+    assert queue.passes(waiter("i", 0.0), 0.0, free=8, places=8)
+    queue.offer(waiter("b", 1.0, "batch"), 1.0, 8)
+    assert queue.next(RESERVED_S, free=1, places=8) is None
+    assert queue.next(RESERVED_S + 0.1, free=1, places=8) is not None
+
+
+def test_a_call_that_comes_does_not_pass_others_that_wait() -> None:
+    queue = line(reserve=0.25)
+    queue.offer(waiter("tool", 0.0, "tool"), 0.0, 8)
+    assert not queue.passes(waiter("i", 0.0), 0.0, free=8, places=8)
+    assert queue.next(0.0, free=1, places=8) is not None
+
+
+@pytest.mark.parametrize(("reserve", "most_s"), [(0.0, 2.0), (0.25, 0.5)])
+def test_kept_places_spare_interactive_calls_the_wait_for_a_batch_call_to_end(reserve: float, most_s: float) -> None:
+    queue = line(reserve=reserve, max_wait_s=120.0)
+    person, flood = Load(4.0), Load(40.0, "batch")
+    overload(queue, [person, flood], seconds=400.0, places=16)
+    waits = sorted(person.waits)
+    assert waits[int(0.99 * len(waits))] < most_s
+    assert flood.done >= 0.9 * (16 * (1 - reserve) - 4) * 300
 
 
 # --- leaving without being served ---
@@ -117,12 +164,11 @@ def test_those_whose_time_is_up_are_never_served_and_named_once() -> None:
     queue.offer(waiter("hasty", 0.0, deadline=2.0), 0.0, 1)
     queue.offer(waiter("patient", 0.0), 0.0, 1)
     assert queue.next_expiry == 2.0
-    assert queue.waits(2.0)
     assert order(queue, 2.0) == ["patient"]
     assert [gone.ticket for gone in queue.expire(2.0)] == ["hasty"]
     assert queue.expire(100.0) == []
     queue.offer(waiter("late", 10.0), 10.0, 1)
-    assert not queue.waits(15.0)
+    assert queue.passes(waiter("next", 15.0), 15.0, *ROOM)
     assert [gone.ticket for gone in queue.expire(15.0)] == ["late"]
     queue.validate()
 
@@ -131,12 +177,12 @@ def test_one_that_gave_up_is_forgotten_wherever_it_was() -> None:
     queue = line(max_wait_s=5.0)
     for ticket in ("waiting", "put back", "expired"):
         queue.offer(waiter(ticket, 0.0, deadline=1.0 if ticket == "expired" else 60.0), 0.0, 1)
-    queue.put_back(queue.next(0.0))  # type: ignore[arg-type]
-    assert queue.waits(2.0)
+    queue.put_back(queue.next(0.0, *ROOM))  # type: ignore[arg-type]
+    assert not queue.passes(waiter("next", 2.0), 2.0, *ROOM)
     for ticket in ("waiting", "put back", "expired", "never there"):
         queue.abandon(ticket)
         queue.validate()
-    assert (len(queue), queue.next(2.0), queue.expire(2.0)) == (0, None, [])
+    assert (len(queue), queue.next(2.0, *ROOM), queue.expire(2.0)) == (0, None, [])
 
 
 def test_the_oldest_is_known_whatever_its_class() -> None:
@@ -239,7 +285,7 @@ def test_everybody_is_served_once_or_expires_or_gives_up(steps: list[Step], max_
             if queue.offer(comer, now, 2) is None:
                 inside[comer.ticket] = comer
         elif what in ("next", "put back"):
-            served = queue.next(now)
+            served = queue.next(now, *ROOM)
             if served is not None:
                 assert now < min(served.deadline, served.since + 8.0)
                 if what == "put back":
@@ -259,7 +305,7 @@ def test_everybody_is_served_once_or_expires_or_gives_up(steps: list[Step], max_
         queue.validate()
         assert len(queue) <= min(len(inside), max_queue)
     gone = {waiter.ticket for waiter in queue.expire(now)}
-    assert {waiter.ticket for waiter in iter(lambda: queue.next(now), None)} | gone == inside.keys()
+    assert {waiter.ticket for waiter in iter(lambda: queue.next(now, *ROOM), None)} | gone == inside.keys()
 
 
 # --- overload, in virtual time ---
@@ -311,14 +357,14 @@ def overload(queue: Line, loads: Iterable[Load], *, places: int = 10, service_s:
             heapq.heappush(events, (now + rng.expovariate(load.rate), number, "arrives", i))
             comer = Waiter(str(number), now, now + 60.0, LEVELS[load.name], load.tenant, load.tokens)
             by_ticket[comer.ticket] = load
-            if busy < places and not queue.waits(now):
+            if busy < places and queue.passes(comer, now, places - busy, places):
                 busy += 1
                 begin(now, load, 0.0)
             elif queue.offer(comer, now, places) is not None and now > seconds / 4:
                 load.refused += 1
         else:
             queue.ended(now, service_s)
-            served = queue.next(now)
+            served = queue.next(now, places - busy + 1, places)
             if served is None:
                 busy -= 1
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rayflow.config.schema import WorkflowConfig
-from rayflow.runtime.roster import ROLES, agent_address, node_address, pool_prefix, roster
+from rayflow.runtime.roster import FEEDER, ROLES, agent_address, node_address, pool_prefix, roster
 
 
 def addresses(**sections: Any) -> list[str]:
@@ -52,7 +52,7 @@ def test_each_pool_is_a_group_of_its_own_and_allows_more_deaths_the_larger_it_is
 def test_only_writers_of_files_are_not_handed_over() -> None:
     limits = {"workflow": {"max_requests": 100}}
     specs = roster(WorkflowConfig.model_validate({"name": "t", "agents": [{"name": "a"}], "limits": limits}))
-    assert {spec.role for spec in specs} == ROLES
+    assert {spec.role for spec in specs} == ROLES - {FEEDER}
     assert {spec.role for spec in specs if not spec.handover} == {"eventlog", "session", "accounts"}
 
 

@@ -9,14 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayflow.chat import FunctionCall, Message, ToolCall, Usage
+from rayflow.chat import FunctionCall, Message, ModelReply, ToolCall, Usage
+from rayflow.config.schema import ModelConfig
 from rayflow.errors import ModelError, PeerLost, PoisonMessage, WorkflowError
 from rayflow.events import EVENTS, Event
-from rayflow.messages import AgentReply, Joined, RunRequest, Turn
-from rayflow.messages.runs import PART_ATTEMPTS
+from rayflow.messages import AgentReply, Endpoint, Joined, RunRequest, Turn
+from rayflow.messages.runs import ATTEMPT_NUMBERS, PART_ATTEMPTS
+from rayflow.policies.prices import entry_of
 from rayflow.policies.routing import Decision
+from rayflow.runtime.calls import Call
 from rayflow.runtime.part import PartState
-from rayflow.runtime.run import ATTEMPT_NUMBERS, TRANSITIONS, Run
+from rayflow.runtime.run import TRANSITIONS, Run
 
 ORDER = ("received", "enriched", "routed", "answered", "finished")
 
@@ -227,9 +230,16 @@ def test_a_run_answered_earlier_ends_with_that_answer() -> None:
     result, event = run.repeated(Turn(2, Message("assistant", "Hi."), "run_1", "a"), 103.0, 6)
     assert (result.content, result.finish_reason, result.agents, result.turn) == ("Hi.", "stop", ["a"], 2)
     assert (result.usage, result.metadata) == (Usage(), {"repeated": True})
-    assert (event.kind, event.status, event.data) == ("run.finished", "ok", {"agents": [], "repeated": True})
+    assert (event.kind, event.status, event.data) == ("run.repeated", "ok", {"agents": []})
     with pytest.raises(WorkflowError):
         run.enriched()
+
+
+def test_a_run_that_another_router_had_answered_and_died_over_is_finished_by_the_next_one() -> None:
+    run = Run(RunRequest("run_1", "sess_1", [Message("user", "hi")], attempt=1), "team", "router/1", 100.0)
+    run.begin(1)
+    _, event = run.repeated(Turn(2, Message("assistant", "Hi."), "run_1", "a"), 103.0, 6)
+    assert event.kind == "run.finished", "the one that died has told nobody"
 
 
 def test_attempts_of_a_part_are_numbered_across_all_askings() -> None:
@@ -240,9 +250,9 @@ def test_attempts_of_a_part_are_numbered_across_all_askings() -> None:
     started(run, part)
     retried = run.part_retried(part, PeerLost("gone"), 0.1234, False, 4)
     assert (retried.replica, retried.error) == ("agent/a/0", "peer-lost")
-    assert retried.data == {"attempt": 2, "delay_s": 0.123, "isolated": False}
+    assert (retried.attempt, retried.data) == (2, {"delay_s": 0.123, "isolated": False})
     assert run.attempt_number(part) == 2 * PART_ATTEMPTS + 2
-    assert started(run, part).data == {"attempt": 2}
+    assert started(run, part).attempt == 2
 
 
 def test_a_part_says_who_took_it_over_and_from_whom() -> None:
@@ -254,7 +264,7 @@ def test_a_part_says_who_took_it_over_and_from_whom() -> None:
     assert (moved.kind, moved.agent, moved.replica, moved.error) == (
         "agent.fallback", "a", "agent/a/0", "model-failed",
     )  # fmt: skip
-    assert moved.data == {"attempt": 2, "agent": "b", "model": "large"}
+    assert (moved.attempt, moved.data) == (2, {"agent": "b", "model": "large"})
     assert (part.agent, part.attempt, part.summary().instead_of) == ("b", 2, "a")
     assert not run.degraded
 
@@ -264,11 +274,69 @@ def test_an_answer_that_is_only_a_message_says_so() -> None:
     routed(run, "a")
     (part,) = run.parts
     event = run.part_degraded(part, ModelError("down"), 4)
-    assert (event.kind, event.data) == ("agent.fallback", {"attempt": 1, "degraded": True})
+    assert (event.kind, event.attempt, event.data) == ("agent.fallback", 1, {"degraded": True})
     run.part_finished(part, AgentReply("Sorry.", "stop", Usage(), "", 1.0), 5)
     run.answered()
     result, _ = run.finished(2, 101.0, 6)
     assert (result.content, result.finish_reason, result.metadata["degraded"]) == ("Sorry.", "stop", True)
+
+
+LARGE = entry_of(ModelConfig(name="large", provider="openai", price_prompt=1e6, price_completion=2e6))
+
+
+def test_a_part_that_ends_while_its_call_is_out_tells_of_that_call() -> None:
+    run = a_run(stream=False)
+    routed(run, "a", "b")
+    late, cut = run.parts
+    for part in run.parts:
+        started(run, part)
+        part.called = LARGE
+    failed = run.part_failed(late, ModelError("left out"), 102.0, 4)
+    assert (failed.model, failed.provider, failed.error, failed.cost_usd) == ("large", "openai", "model-failed", None)
+    assert run.unended == [cut]
+    cancelled = run.part_cut(cut, Usage(3, 2), 102.0, 5)
+    assert (cancelled.model, cancelled.prompt_tokens, cancelled.cost_usd) == ("large", 3, 7.0)
+    assert run.unended == []
+    assert run.failed(ModelError("left out"), 102.0, 6).cost_usd == 7.0
+
+
+def test_a_call_that_ended_is_not_told_again_by_the_end_of_its_part() -> None:
+    run = a_run(stream=False)
+    routed(run, "a")
+    (part,) = run.parts
+    started(run, part)
+    part.called = LARGE
+    call = Call(LARGE, "agent/a/0", 1, 0.5, 101.0)
+    told = run.call_ended(part, call, ModelError("down"), Usage(1, 0), 101.5, 4)
+    assert (told.kind, told.duration_ms, told.queue_ms, told.cost_usd) == ("model.finished", 500.0, 500.0, 1.0)
+    assert run.part_failed(part, ModelError("down"), 102.0, 5).model == ""
+    assert run.call_ended(part, call, None, None, 101.5, 6).status == "cancelled"
+
+
+def test_calls_for_a_run_that_belong_to_no_part_have_a_purpose_and_a_price() -> None:
+    run = a_run()
+    judged = run.side_call(LARGE, "judge", Usage(2, 1), 0.25, 1)
+    assert (judged.model, judged.status, judged.data, judged.cost_usd) == ("large", "ok", {"purpose": "judge"}, 4.0)
+    chosen = run.side_call(LARGE, "routing", ModelReply("a", "stop", Usage(1, 1), "large-2026"), 0.25, 2)
+    assert (chosen.model, chosen.finish_reason, chosen.agent) == ("large-2026", "stop", "")
+    assert run.side_call(LARGE, "summary", None, 0.25, 3).status == "cancelled"
+    assert run.cost_usd == 7.0
+
+
+def test_the_speed_of_a_stream_counts_from_its_first_token() -> None:
+    run = a_run()
+    routed(run, "a")
+    assert run.part_finished(run.parts[0], reply(), 4).tokens_per_s == pytest.approx(1 / 8 * 1000)
+
+
+def test_events_say_where_their_router_was_and_to_which_trace_they_belong() -> None:
+    request = RunRequest("run_1", "sess_1", [Message("user", "hi")], service_class="batch", job_id="j", item_id="i")
+    at = Endpoint("router/0", "unix:/r", 3, "abc", "tcp:10.0.0.2:4242")
+    run = Run(request, "team", "router/0", 100.0, f"00-{'a' * 32}-{'b' * 16}-01", at)
+    begun = run.begin(1)
+    assert (begun.epoch, begun.node, begun.trace_id, begun.span_id) == (3, "10.0.0.2", "a" * 32, "b" * 16)
+    assert (begun.priority, begun.job_id, begun.item_id) == ("batch", "j", "i")
+    assert a_run().begin(1).node == ""
 
 
 def test_a_dead_letter_names_who_died() -> None:
@@ -277,7 +345,7 @@ def test_a_dead_letter_names_who_died() -> None:
     started(run, run.parts[0])
     letter = run.quarantined(run.parts[0], PoisonMessage("it kills", replicas=["agent/a/0"]), 5)
     assert (letter.kind, letter.error, letter.error_message) == ("run.quarantined", "poison-message", "it kills")
-    assert letter.data == {"replicas": ["agent/a/0"], "attempts": 1}
+    assert (letter.attempt, letter.data) == (1, {"replicas": ["agent/a/0"]})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,6 @@ SELECT
     count(*) FILTER (status = 'error') AS errors,
     round(count(*) FILTER (status = 'error') / count(*), 4) AS error_rate
 FROM runs
-WHERE ended >= now() - CAST($since AS INTERVAL)
+WHERE ended >= ago($since)
 GROUP BY minute
 ORDER BY minute;

@@ -9,7 +9,7 @@ SELECT
     round(quantile_cont(duration_ms, 0.95), 1) AS p95_ms,
     round(quantile_cont(ttft_ms, 0.50), 1) AS ttft_p50_ms,
     round(quantile_cont(ttft_ms, 0.95), 1) AS ttft_p95_ms
-FROM events
-WHERE kind = 'agent.finished' AND ts >= now() - CAST($since AS INTERVAL)
+FROM steps
+WHERE ended >= ago($since)
 GROUP BY agent
 ORDER BY requests DESC, agent;

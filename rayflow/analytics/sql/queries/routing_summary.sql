@@ -1,5 +1,5 @@
 -- name: routing_summary
--- description: How often each routing strategy chose which agents, with its confidence (0 to 1) and how the runs ended.
+-- description: How often each routing strategy led to which agents, with its confidence (0 to 1) and how the runs ended.
 -- param: since = 7 days
 SELECT
     strategy,
@@ -9,6 +9,6 @@ SELECT
     round(min(confidence), 3) AS min_confidence,
     count(*) FILTER (status = 'error') AS errors
 FROM runs
-WHERE strategy IS NOT NULL AND started >= now() - CAST($since AS INTERVAL)
+WHERE strategy IS NOT NULL AND ended >= ago($since)
 GROUP BY strategy, agents
 ORDER BY runs DESC, strategy, agents;

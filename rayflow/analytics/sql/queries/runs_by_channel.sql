@@ -10,6 +10,6 @@ SELECT
     count(*) FILTER (status = 'unfinished') AS unfinished,
     round(quantile_cont(duration_ms, 0.50), 1) AS p50_ms
 FROM runs
-WHERE started >= now() - CAST($since AS INTERVAL)
+WHERE date >= CAST(ago($since) AS DATE) AND started >= ago($since)
 GROUP BY channel
 ORDER BY runs DESC, channel;

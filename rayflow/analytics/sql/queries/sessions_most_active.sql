@@ -11,7 +11,7 @@ SELECT
     min(ts) AS first_turn,
     max(ts) AS last_turn
 FROM turns
-WHERE ts >= now() - CAST($since AS INTERVAL)
+WHERE ts >= ago($since)
 GROUP BY session_id
 ORDER BY turns DESC, session_id
 LIMIT CAST($limit AS BIGINT);

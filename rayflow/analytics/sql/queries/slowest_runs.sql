@@ -4,6 +4,6 @@
 -- param: limit = 10
 SELECT run_id, workflow, started, round(duration_ms, 1) AS duration_ms, round(ttft_ms, 1) AS ttft_ms, status, error, agents
 FROM runs
-WHERE duration_ms IS NOT NULL AND started >= now() - CAST($since AS INTERVAL)
+WHERE ended >= ago($since) AND duration_ms IS NOT NULL
 ORDER BY runs.duration_ms DESC, run_id
 LIMIT CAST($limit AS BIGINT);

@@ -7,6 +7,6 @@ SELECT
     round(count(*) / 60, 3) AS runs_per_s,
     round(coalesce(sum(completion_tokens), 0) / 60, 3) AS completion_tokens_per_s
 FROM runs
-WHERE ended >= now() - CAST($since AS INTERVAL)
+WHERE ended >= ago($since)
 GROUP BY minute
 ORDER BY minute;
