@@ -278,7 +278,8 @@ def report_by_hand(root: Path, asked: kpis.Period) -> dict[str, Any]:
     """Every figure by name; the tables are asked for, too."""
     paths = ", ".join(f"'{path}'" for path in sorted(root.glob("date=*/*.parquet")))
     period = {"since": asked.since, "until": asked.until}
-    with duckdb.connect(config={"memory_limit": "1GiB", "TimeZone": "UTC"}) as database:
+    with duckdb.connect(config={"memory_limit": "1GiB"}) as database:
+        database.execute("SET TimeZone = 'UTC'")
         between = f"ts >= TIMESTAMPTZ '{asked.since.isoformat()}' AND ts < TIMESTAMPTZ '{asked.until.isoformat()}'"
         database.execute(f"CREATE VIEW e AS FROM read_parquet([{paths}]) WHERE {between}")
         for _, sql in TABLES.values():
