@@ -6,9 +6,6 @@ Only the record is written here; `rayflow.batch.desk` runs the job, in a process
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,24 +14,15 @@ from rayflow.api.batch_shapes import WINDOW_S, Batch, BatchList, BatchRequest, b
 from rayflow.api.body import read_json
 from rayflow.api.decode import convert
 from rayflow.api.exchange import Exchange
+from rayflow.api.job_handlers import JobHandlers
 from rayflow.api.openapi import DocumentedApi, answers, request_body
 from rayflow.api.paging import Page
 from rayflow.api.responses import json_response
-from rayflow.app.client import SystemClient
-from rayflow.app.jobs.files import FileStore
-from rayflow.app.jobs.records import JobRecord, JobStore, new_job_id
+from rayflow.app.jobs.records import JobRecord, new_job_id
 
 
-@dataclass(frozen=True, slots=True)
-class Batches:
-    """`wake`: called when there is something to do."""
-
-    client: SystemClient
-    wake: Callable[[], None]
-
-    @property
-    def store(self) -> JobStore:
-        return JobStore(Path(self.client.config.storage.state))
+class Batches(JobHandlers):
+    __slots__ = ()
 
     async def create(self, request: Request) -> Response:
         exchange = Exchange.of(request)
@@ -62,7 +50,7 @@ class Batches:
         return json_response(batch_of(record))
 
     def _create(self, body: BatchRequest, tenant: str) -> JobRecord:
-        content = FileStore(Path(self.client.config.storage.state)).content(tenant, body.input_file_id)
+        content = self.files.content(tenant, body.input_file_id)
         now_s = self.client.now_us() // 1_000_000
         record = JobRecord(
             id=new_job_id(),

@@ -9,8 +9,6 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
@@ -23,13 +21,12 @@ from rayflow.api.decode import convert, fault
 from rayflow.api.exchange import Exchange
 from rayflow.api.files import sent
 from rayflow.api.headers import safe_id
+from rayflow.api.job_handlers import JobHandlers
 from rayflow.api.job_shapes import Job, JobPage, JobRequest, job_of
 from rayflow.api.openapi import DocumentedApi, answers, bytes_of, request_body
 from rayflow.api.paging import Page
 from rayflow.api.responses import json_response
-from rayflow.app.client import SystemClient
-from rayflow.app.jobs.files import FileStore
-from rayflow.app.jobs.records import Callback, JobRecord, JobStore, new_job_id
+from rayflow.app.jobs.records import Callback, JobRecord, new_job_id
 from rayflow.app.jobs.roots import within
 from rayflow.callbacks import Callbacks
 from rayflow.errors import StorageError
@@ -39,16 +36,8 @@ _SUFFIX = re.compile(r"(\.[a-z]{3,7})?(\.gz|\.zst)?\Z")
 MEDIA_TYPES = {"jsonl": "application/jsonl", "parquet": "application/vnd.apache.parquet"}
 
 
-@dataclass(frozen=True, slots=True)
-class Jobs:
-    """`wake`: called when there is something to do."""
-
-    client: SystemClient
-    wake: Callable[[], None]
-
-    @property
-    def store(self) -> JobStore:
-        return JobStore(Path(self.client.config.storage.state))
+class Jobs(JobHandlers):
+    __slots__ = ()
 
     async def create(self, request: Request) -> Response:
         exchange, config = Exchange.of(request), self.client.config
@@ -124,9 +113,8 @@ class Jobs:
         content: Path | bytes | None = None
         suffix = ".jsonl"
         if body.input.file_id is not None:
-            files = FileStore(Path(self.client.config.storage.state))
-            content = files.content(tenant, body.input.file_id)
-            found = _SUFFIX.search(files.get(tenant, body.input.file_id).filename.lower())
+            content = self.files.content(tenant, body.input.file_id)
+            found = _SUFFIX.search(self.files.get(tenant, body.input.file_id).filename.lower())
             suffix = found[0] if found else ""
         elif body.input.items is not None:
             content = b"".join(msgspec.json.encode(item) + b"\n" for item in body.input.items)

@@ -115,9 +115,9 @@ class Line:
             self._join(waiter, rank)
         return refusal
 
-    def passes(self, waiter: Waiter, now: float, free: int, places: int) -> bool:
-        """Whether a call that has just come may take one of `free` places, or has to wait even so: because others do,
-        or because the place is reserved."""
+    def come(self, waiter: Waiter, now: float, free: int, places: int) -> bool:
+        """A call comes. Whether it may take one of `free` places at once; else it has to wait, because others do or
+        because the place is reserved."""
         self._sweep(now)
         if self._rank(waiter):
             self._others_at = now

@@ -149,7 +149,7 @@ class Pool:
         """A place now, or one in the line. `avoid`: replicas to take only where no other has room."""
         self._arrived += 1
         places = self._places()
-        if self._line.passes(waiter, now, places - self.in_flight, places):
+        if self._line.come(waiter, now, self._free(places), places):
             replica = self._choose(waiter, now, rng, avoid)
             if replica is not None:
                 return self._reserve(replica, waiter, 0.0, now)
@@ -224,7 +224,7 @@ class Pool:
         grants: list[Grant] = []
         while len(self._line) and self._below_limit() and (self._open or self._due(now)):
             places = self._places()
-            waiter = self._line.next(now, places - self.in_flight, places)
+            waiter = self._line.next(now, self._free(places), places)
             if waiter is None:
                 break
             replica = self._choose(waiter, now, rng)
@@ -264,6 +264,13 @@ class Pool:
     def _places(self) -> int:
         ceiling = self._ceiling()
         return ceiling if self._adaptive is None else self._adaptive.limit(ceiling)
+
+    def _free(self, places: int) -> int:
+        """Places that no call has. Calls at replicas that left or are left alone have none of these."""
+        elsewhere = sum(replica.in_flight for replica in self._leaving.values())
+        if self._ejector is not None:
+            elsewhere += sum(self._members[address].in_flight for address in self._ejector.out)
+        return places - (self.in_flight - elsewhere)
 
     def _join(self, address: str) -> Replica:
         """Its index is the number at the end of its address, or the next one that is free."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 import sys
 import time
 from asyncio.subprocess import Process
@@ -21,7 +19,6 @@ from pathlib import Path
 
 from faults.answers import pieces
 from faults.pacing import Pacer
-from faults.scene import HEAL_S
 from faults.system import System
 from faults.trial import Ground, Trial
 from rayflow.batch.directory import JobDirectory
@@ -73,7 +70,7 @@ class BatchKills(Trial):
                 await driver.wait()
                 driver = await start_batch(ground.system, source, directory.path, self.feeders)
             else:
-                await self._kill(ground, role, pacer)
+                await ground.kill(role, pacer)
         async with asyncio.timeout(FINISH_S):
             code = await driver.wait()
         ground.expect(code == 0, f"the last driver ended with {code}")
@@ -90,18 +87,6 @@ class BatchKills(Trial):
             "starts": directory.status().starts,
             "took_s": round(time.monotonic() - began, 1),
         }
-
-    async def _kill(self, ground: Ground, role: str, pacer: Pacer) -> None:
-        # Feeders come when the driver has asked for them.
-        found, _ = await ground.system.watch.until(lambda now: bool(now.of(role)), HEAL_S)
-        actors = {actor.address: actor for actor in found.of(role) if actor.pid}
-        await asyncio.sleep(pacer.wait_s([*actors], time.monotonic()))
-        victim = actors[pacer.choose([*actors], time.monotonic())]
-        os.kill(victim.pid, signal.SIGKILL)
-        _, took_s = await ground.system.watch.until(
-            lambda now: now.whole(ground.system.expected) and now.actors[victim.address].pid != victim.pid, HEAL_S
-        )
-        ground.expect(took_s is not None, f"{victim.address} was not replaced")
 
     def _check(self, ground: Ground, directory: JobDirectory, rows: int) -> None:
         quiet, found, count, failed = sha256(), sha256(), 0, Counter[str]()

@@ -7,7 +7,8 @@ import time
 
 from faults.fault import Fault, during
 from faults.operations import Operation
-from faults.scene import HEAL_S, Scene
+from faults.scene import Scene
+from faults.system import HEAL_S
 
 RECENT = 500
 """Operations among which those that were just answered are looked for."""

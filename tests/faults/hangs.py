@@ -42,7 +42,7 @@ class Freeze(Fault):
         outs: list[float] = []
         for _ in range(scene.times):
             await scene.pause()
-            victim = await scene.victim(self._role, pacer)
+            victim = await scene.system.victim(self._role, pacer)
             injection = scene.injected(victim.address)
             os.kill(victim.pid, signal.SIGSTOP)
             try:

@@ -30,7 +30,7 @@ class Kill(Fault):
         pacer = Pacer(scene.rng)
         for _ in range(scene.times):
             await scene.pause(0.1, self._gap_s)
-            victim = await scene.victim(self._role, pacer)
+            victim = await scene.system.victim(self._role, pacer)
             before = await scene.system.watch.look()
             injection = scene.injected(victim.address)
             os.kill(victim.pid, signal.SIGKILL)

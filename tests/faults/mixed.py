@@ -6,8 +6,6 @@ the one that a query by hand finds in the files.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections import Counter
 from contextlib import suppress
@@ -24,7 +22,6 @@ from faults.load import Load
 from faults.operations import Operation, Outcome
 from faults.pacing import Pacer
 from faults.recorded import problems_of_log
-from faults.scene import HEAL_S
 from faults.system import System
 from faults.trial import Ground, Trial
 from faults.upstream import Trouble
@@ -66,7 +63,7 @@ class Mixed(Trial):
         pacer = Pacer(ground.rng)
         for _ in range(ground.times):
             await asyncio.sleep(CALM_S)
-            await self._kill(ground, pacer)
+            await ground.kill("agent", pacer)
             await asyncio.sleep(CALM_S)
             await self._outage(system)
         async with asyncio.timeout(FINISH_S):
@@ -83,16 +80,6 @@ class Mixed(Trial):
         ground.requests = len(load.operations) + ROWS * ground.times
         ground.acknowledged = sum(operation.acknowledged for operation in load.operations)
 
-    async def _kill(self, ground: Ground, pacer: Pacer) -> None:
-        system = ground.system
-        replicas = {actor.address: actor for actor in (await system.watch.look()).of("agent") if actor.pid}
-        victim = replicas[pacer.choose([*replicas], time.monotonic())]
-        os.kill(victim.pid, signal.SIGKILL)
-        _, took_s = await system.watch.until(
-            lambda now: now.whole(system.expected) and now.actors[victim.address].pid != victim.pid, HEAL_S
-        )
-        ground.expect(took_s is not None, f"{victim.address} was not replaced")
-
     async def _outage(self, system: System) -> None:
         system.upstream.share, system.upstream.trouble = 1.0, Trouble.BROKEN
         await asyncio.sleep(OUTAGE_S)
@@ -108,13 +95,11 @@ class Mixed(Trial):
         connection.hang_up()
 
     def _check_freshness(self, ground: Ground, seen: Sightings, operations: list[Operation]) -> None:
-        waited = sorted(
-            max(0.0, seen.first[operation.run_id] - operation.ended_s)
-            for operation in operations
-            if operation.acknowledged and operation.run_id in seen.first
-        )
+        ended = {operation.run_id: operation.ended_s for operation in operations if operation.acknowledged}
+        unseen = ended.keys() - seen.first.keys()
+        ground.expect(not unseen, f"{len(unseen)} acknowledged runs were in no answer: {sorted(unseen)[:3]}")
+        waited = sorted(max(0.0, at_s - ended[run_id]) for run_id, at_s in seen.first.items() if run_id in ended)
         if not waited:
-            ground.problems.append("no run was seen while the load ran")
             return
         p95 = waited[int(len(waited) * 0.95)]
         ground.notes |= {

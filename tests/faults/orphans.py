@@ -6,11 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 
 from faults.answers import judge
 from faults.pacing import Pacer
-from faults.scene import HEAL_S
 from faults.trial import Ground, Trial
 from faults.wire import Connection, Events
 
@@ -27,9 +25,7 @@ class Orphans(Trial):
     async def run(self, ground: Ground) -> None:
         cut, pacer = 0, Pacer(ground.rng)
         for kill in range(ground.times):
-            routers = {actor.address: actor for actor in (await ground.system.watch.look()).of("router")}
-            await asyncio.sleep(pacer.wait_s([*routers], time.monotonic()))
-            victim = routers[pacer.choose([*routers], time.monotonic())]
+            victim = await ground.system.victim("router", pacer)
             begun = asyncio.Event()
             sessions = [f"orphan-{kill}-{n}" for n in range(STREAMS)]
             reading = [asyncio.create_task(self._read(ground, session, begun)) for session in sessions]
@@ -40,14 +36,7 @@ class Orphans(Trial):
             for session, events in zip(sessions, streams, strict=True):
                 cut += not events.complete
                 await self._check(ground, session, events)
-            _, took_s = await ground.system.watch.until(
-                lambda now, victim=victim: (
-                    now.whole(ground.system.expected)  # type: ignore[misc]
-                    and now.actors[victim.address].pid != victim.pid
-                ),
-                HEAL_S,
-            )
-            ground.expect(took_s is not None, f"{victim.address} was not replaced")
+            await ground.expect_replaced(victim)
         ground.notes = {"streams": ground.requests, "cut": cut}
         ground.expect(cut > 0, "no stream was cut")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from faults.answers import judge
-from faults.scene import HEAL_S
+from faults.system import HEAL_S
 from faults.trial import Ground, Told, Trial
 from faults.upstream import Trouble
 from faults.wire import Connection, connection_to

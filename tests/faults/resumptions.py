@@ -13,7 +13,7 @@ import signal
 from dataclasses import dataclass, field
 
 from faults.answers import judge
-from faults.scene import HEAL_S
+from faults.system import HEAL_S
 from faults.trial import Ground, Trial
 from faults.wire import Connection, Events, connection_to
 

@@ -9,12 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from faults.load import Load
-from faults.pacing import Pacer
 from faults.system import System
 from faults.watch import Actor
-
-HEAL_S = 30.0
-"""After so long a part counts as not healed."""
 
 
 @dataclass(slots=True)
@@ -52,26 +48,9 @@ class Scene:
         """A random while of undisturbed load."""
         await asyncio.sleep(self.rng.uniform(least_s, most_s))
 
-    async def victim(self, role: str, pacer: Pacer) -> Actor:
-        """The next one of that role, as soon as one may be hurt. Raises RuntimeError where none is ready."""
-        while True:
-            # A process id of 0 would be our own process group.
-            ready = [a for a in (await self.system.watch.look()).of(role) if a.state == "ready" and a.pid > 0]
-            if not ready:
-                raise RuntimeError(f"no {role} is ready, so none can be hurt")
-            names = [actor.address for actor in ready]
-            wait_s = pacer.wait_s(names, time.monotonic())
-            if wait_s <= 0:
-                chosen = pacer.choose(names, time.monotonic())
-                return next(actor for actor in ready if actor.address == chosen)
-            await asyncio.sleep(wait_s)
-
     async def healed(self, injection: Injection, victim: Actor) -> None:
         """Wait until everything is ready and the victim has a new process."""
-        expected = self.system.expected
-        _, took_s = await self.system.watch.until(
-            lambda now: now.whole(expected) and now.actors[victim.address].pid != victim.pid, HEAL_S
-        )
-        injection.heal_s = None if took_s is None else time.monotonic() - injection.at_s
-        shown = "did not heal" if took_s is None else f"healed in {injection.heal_s:.2f} s"
+        healed = await self.system.replaced(victim)
+        injection.heal_s = time.monotonic() - injection.at_s if healed else None
+        shown = "did not heal" if injection.heal_s is None else f"healed in {injection.heal_s:.2f} s"
         self.say(f"{len(self.injections)}/{self.times} {victim.address} (pid {victim.pid}): {shown}")

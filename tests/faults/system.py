@@ -15,15 +15,18 @@ from support.served import Served, rayflow
 from support.servers import PostgresServer, RedisServer, Server
 
 from faults.client import Client
+from faults.pacing import Pacer
 from faults.proxy import FaultProxy
 from faults.upstream import Upstream
-from faults.watch import Footprint, Snapshot, Watch, strays
+from faults.watch import POLL_S, Actor, Footprint, Snapshot, Watch, strays
 from faults.workflow import write_workflow
 
 START_S = 30.0
 DRAIN_S = 60.0
 RELOAD_S = 120.0
 QUIET_S = 3.0
+HEAL_S = 30.0
+"""After so long a part counts as not healed."""
 SERVERS: dict[str, type[Server]] = {"postgres": PostgresServer, "redis": RedisServer}
 ENV = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -59,6 +62,32 @@ class System:
         self.client.url = self.served.url
         found, _ = await self.watch.until(lambda now: now.state == "ready" and len(now.of("ingress")) == 2, START_S)
         self.expected = frozenset(found.actors)
+
+    async def victim(self, role: str, pacer: Pacer) -> Actor:
+        """The next one of that role, as soon as one is ready and may be hurt. Raises RuntimeError where none gets
+        ready."""
+        until = time.monotonic() + HEAL_S
+        while True:
+            # A process id of 0 would be our own process group.
+            ready = [a for a in (await self.watch.look()).of(role) if a.state == "ready" and a.pid > 0]
+            names = [actor.address for actor in ready]
+            wait_s = pacer.wait_s(names, time.monotonic()) if names else POLL_S
+            if wait_s <= 0:
+                chosen = pacer.choose(names, time.monotonic())
+                return next(actor for actor in ready if actor.address == chosen)
+            if not names and time.monotonic() > until:
+                raise RuntimeError(f"no {role} is ready, so none can be hurt")
+            await asyncio.sleep(wait_s)
+
+    async def replaced(self, victim: Actor) -> bool:
+        """Wait until everything is ready and the victim has a new process. False where that never came."""
+
+        def healed(now: Snapshot) -> bool:
+            found = now.actors.get(victim.address)
+            return now.whole(self.expected) and found is not None and found.pid != victim.pid
+
+        _, took_s = await self.watch.until(healed, HEAL_S)
+        return took_s is not None
 
     @property
     def workflow(self) -> Path:

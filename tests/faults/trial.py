@@ -6,12 +6,16 @@ promised to it.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+from faults.pacing import Pacer
 from faults.system import System
+from faults.watch import Actor
 from faults.wire import Answer, Connection
 
 
@@ -35,6 +39,15 @@ class Ground:
     async def doors(self) -> list[int]:
         """The ingress processes, by process id."""
         return [actor.pid for actor in (await self.system.watch.look()).of("ingress") if actor.state == "ready"]
+
+    async def kill(self, role: str, pacer: Pacer) -> None:
+        """One of that role, as soon as one may be hurt; then wait until it is replaced."""
+        victim = await self.system.victim(role, pacer)
+        os.kill(victim.pid, signal.SIGKILL)
+        await self.expect_replaced(victim)
+
+    async def expect_replaced(self, victim: Actor) -> None:
+        self.expect(await self.system.replaced(victim), f"{victim.address} was not replaced")
 
     def expect(self, kept: bool, broken: str) -> None:
         if not kept:

@@ -120,20 +120,20 @@ def test_one_that_is_put_back_goes_next() -> None:
 def test_while_there_are_others_batch_calls_leave_places_free_for_the_next_of_them() -> None:
     queue = line(reserve=0.25)
     batch, person = waiter("b", 0.0, "batch"), waiter("i", 0.0)
-    assert queue.passes(batch, 0.0, free=1, places=8)  # nobody else was here
-    assert queue.passes(person, 0.0, free=1, places=8)
-    assert not queue.passes(batch, 0.0, free=2, places=8)
-    assert queue.passes(batch, 0.0, free=3, places=8)
+    assert queue.come(batch, 0.0, free=1, places=8)  # nobody else was here
+    assert queue.come(person, 0.0, free=1, places=8)
+    assert not queue.come(batch, 0.0, free=2, places=8)
+    assert queue.come(batch, 0.0, free=3, places=8)
     queue.offer(batch, 0.0, 8)
     assert queue.next(1.0, free=2, places=8) is None
-    assert queue.passes(waiter("j", 1.0), 1.0, free=2, places=8)  # not behind those that leave it to others
-    assert not queue.passes(waiter("c", 1.0, "batch"), 1.0, free=8, places=8)
+    assert queue.come(waiter("j", 1.0), 1.0, free=2, places=8)  # not behind those that leave it to others
+    assert not queue.come(waiter("c", 1.0, "batch"), 1.0, free=8, places=8)
     assert queue.next(1.0, free=3, places=8) == batch
 
 
 def test_what_was_kept_free_is_given_to_batch_calls_when_no_others_come() -> None:
     queue = line(reserve=0.25)
-    assert queue.passes(waiter("i", 0.0), 0.0, free=8, places=8)
+    assert queue.come(waiter("i", 0.0), 0.0, free=8, places=8)
     queue.offer(waiter("b", 1.0, "batch"), 1.0, 8)
     assert queue.next(RESERVED_S, free=1, places=8) is None
     assert queue.next(RESERVED_S + 0.1, free=1, places=8) is not None
@@ -142,7 +142,7 @@ def test_what_was_kept_free_is_given_to_batch_calls_when_no_others_come() -> Non
 def test_a_call_that_comes_does_not_pass_others_that_wait() -> None:
     queue = line(reserve=0.25)
     queue.offer(waiter("tool", 0.0, "tool"), 0.0, 8)
-    assert not queue.passes(waiter("i", 0.0), 0.0, free=8, places=8)
+    assert not queue.come(waiter("i", 0.0), 0.0, free=8, places=8)
     assert queue.next(0.0, free=1, places=8) is not None
 
 
@@ -168,7 +168,7 @@ def test_those_whose_time_is_up_are_never_served_and_named_once() -> None:
     assert [gone.ticket for gone in queue.expire(2.0)] == ["hasty"]
     assert queue.expire(100.0) == []
     queue.offer(waiter("late", 10.0), 10.0, 1)
-    assert queue.passes(waiter("next", 15.0), 15.0, *ROOM)
+    assert queue.come(waiter("next", 15.0), 15.0, *ROOM)
     assert [gone.ticket for gone in queue.expire(15.0)] == ["late"]
     queue.validate()
 
@@ -178,7 +178,7 @@ def test_one_that_gave_up_is_forgotten_wherever_it_was() -> None:
     for ticket in ("waiting", "put back", "expired"):
         queue.offer(waiter(ticket, 0.0, deadline=1.0 if ticket == "expired" else 60.0), 0.0, 1)
     queue.put_back(queue.next(0.0, *ROOM))  # type: ignore[arg-type]
-    assert not queue.passes(waiter("next", 2.0), 2.0, *ROOM)
+    assert not queue.come(waiter("next", 2.0), 2.0, *ROOM)
     for ticket in ("waiting", "put back", "expired", "never there"):
         queue.abandon(ticket)
         queue.validate()
@@ -357,7 +357,7 @@ def overload(queue: Line, loads: Iterable[Load], *, places: int = 10, service_s:
             heapq.heappush(events, (now + rng.expovariate(load.rate), number, "arrives", i))
             comer = Waiter(str(number), now, now + 60.0, LEVELS[load.name], load.tenant, load.tokens)
             by_ticket[comer.ticket] = load
-            if busy < places and queue.passes(comer, now, places - busy, places):
+            if busy < places and queue.come(comer, now, places - busy, places):
                 busy += 1
                 begin(now, load, 0.0)
             elif queue.offer(comer, now, places) is not None and now > seconds / 4:

@@ -252,6 +252,45 @@ def test_pressure_compares_pools_of_different_sizes() -> None:
     assert large.pressure == 0.25 < small.pressure == 0.5 < none.pressure == inf
 
 
+# --- batch calls beside others ---
+
+
+def classed(*replicas: str, ejector: Ejector | None = None) -> Pool:
+    """Eight places at each replica, of which batch calls leave a quarter free."""
+    line = Line(AdmissionConfig(strategy="bounded"), PriorityConfig(reserve=0.25), 100, {})
+    made = Pool(8, balancer(BalancingConfig(strategy="least_busy")), line, ejector, name="a")
+    made.members(replicas, 0.0, RNG)
+    return made
+
+
+def test_batch_calls_wait_at_free_places_that_others_may_need_and_get_them_when_these_are_gone() -> None:
+    made = classed("a/0")
+    person = made.acquire(Waiter("i", 0.0, inf, level=2.25), 0.0, RNG)
+    batch = [made.acquire(Waiter(f"b{n}", 0.0, inf, level=0.25), 0.0, RNG) for n in range(7)]
+    assert [isinstance(answer, Grant) for answer in batch] == [True] * 5 + [False] * 2
+    assert isinstance(made.acquire(Waiter("j", 1.0, inf, level=2.25), 1.0, RNG), Grant), "it passes those that wait"
+    assert isinstance(person, Grant)
+    assert made.release(person, 2.0, RNG, GOOD) == []
+    first = batch[0]
+    assert isinstance(first, Grant)
+    assert [grant.ticket for grant in made.release(first, 20.0, RNG, GOOD)] == ["b5", "b6"]
+    made.validate()
+
+
+def test_calls_that_hang_at_an_ejected_replica_take_no_places_from_batch_calls() -> None:
+    made = classed("a/0", "a/1", ejector=Ejector(EJECTION))
+    calls = [take(made, f"i{n}") for n in range(16)]
+    bad = [call for call in calls if call.replica == "a/0"]
+    for call in bad[:2]:
+        made.release(call, 1.0, RNG, BAD)
+    for call in calls:
+        if call.replica == "a/1":
+            made.release(call, 1.0, RNG, GOOD)
+    assert made.in_flight == 6
+    batch = [made.acquire(Waiter(f"b{n}", 1.0, inf, level=0.25), 1.0, RNG) for n in range(7)]
+    assert [isinstance(answer, Grant) for answer in batch] == [True] * 6 + [False]
+
+
 # --- whatever happens ---
 
 
@@ -335,5 +374,38 @@ class PoolMachine(RuleBasedStateMachine):
         assert not self.line or not self.members, "who waits is served while there is anybody"
 
 
+class ClassedPoolMachine(PoolMachine):
+    """The same with batch calls among others, which may overtake them."""
+
+    @initialize(strategy=st.just("least_busy"), ejecting=st.booleans())
+    def begin(self, strategy: str, ejecting: bool) -> None:
+        super().begin(strategy, ejecting)
+        self.pool = classed(ejector=Ejector(EJECTION) if ejecting else None)
+        self.pool.max_in_flight = 2
+        self.batch: set[str] = set()
+
+    def served(self, grants: list[Grant]) -> None:
+        for grant in grants:
+            self.line.remove(grant.ticket)
+            self.got(grant)
+
+    @rule(avoid=st.sets(st.sampled_from("abc")), batch=st.booleans())
+    def come(self, avoid: set[str], batch: bool) -> None:
+        self.count += 1
+        ticket = str(self.count)
+        if batch:
+            self.batch.add(ticket)
+        waiter = Waiter(ticket, self.now, inf, level=0.25 if batch else 2.25)
+        match self.pool.acquire(waiter, self.now, self.rng, avoid):
+            case "queued":
+                self.line.append(ticket)
+            case Grant() as grant:
+                assert batch <= (not self.line), "only others overtake"
+                assert self.batch.issuperset(self.line) or batch, "but not one another"
+                self.got(grant)
+
+
+TestClassedPoolMachine = ClassedPoolMachine.TestCase
+TestClassedPoolMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 TestPoolMachine = PoolMachine.TestCase
 TestPoolMachine.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
