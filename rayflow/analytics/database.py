@@ -17,7 +17,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from secrets import token_hex
 from tempfile import gettempdir
@@ -27,7 +26,9 @@ from typing import TYPE_CHECKING, Any, Self
 import duckdb
 import pyarrow as pa
 
+from rayflow.analytics.schema import SCHEMA_VERSION
 from rayflow.analytics.snapshot import UNLISTED_VERSION, Snapshot, take_snapshot
+from rayflow.analytics.views import Views
 from rayflow.errors import Cancelled, NotFound, StorageError, ValidationError
 
 if TYPE_CHECKING:
@@ -72,11 +73,8 @@ class Log:
             "SET GLOBAL TimeZone = 'UTC'; SET GLOBAL python_enable_replacements = false;"
             f"SET GLOBAL memory_limit = '{memory_bytes} B'; SET GLOBAL temp_directory = {_quoted(str(self._spill))}"
         )
-        snapshot = self._take(verify)
-        # The views are made over the open rows alone: over many files it takes longer, and they are the same.
-        self._database.execute("CREATE VIEW segments AS FROM open_rows")
-        self._database.execute((files("rayflow.analytics") / "sql" / "views.sql").read_text("utf-8"))
-        self._point(snapshot)
+        self._look(verify)
+        self._views = Views(self._database)
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +122,14 @@ class Log:
 
     def _run(self, sql: str, params: Params) -> pa.Table:
         with self._cursor() as cursor:
-            answer = cursor.sql(sql, params=params) if params else cursor.sql(sql)
+            self._views.make(cursor, sql)
+            try:
+                answer = _relation(cursor, sql, params)
+            except duckdb.CatalogException:
+                # A name that is put together as it runs; or a wrong one, and then the message tells what is near.
+                if len(cursor.extract_statements(sql)) > 1 or not self._views.make_all(cursor):
+                    raise
+                answer = _relation(cursor, sql, params)
             if answer is None:
                 raise ValidationError("the SQL is empty; try: SELECT * FROM runs LIMIT 10", param="sql")
             return answer.to_arrow_table()
@@ -143,25 +148,21 @@ class Log:
 
     def _look(self, verify: bool) -> None:
         """Make the view `segments` of what the log consists of now."""
-        self._point(self._take(verify))
-
-    def _take(self, verify: bool) -> Snapshot:
-        """What the log consists of now, with its open rows as a table; that has all columns also without rows."""
         try:
             snapshot = take_snapshot(self._root, verify)
-            open_rows = snapshot.open_rows()
+            # Plans are simpler, and DuckDB finds better ones, without a table that has no rows.
+            open_rows = snapshot.open_rows() if snapshot.batches or not _has_all_columns(snapshot) else None
         except OSError as problem:
             raise StorageError(
                 f"the event log in {self._root} cannot be read: {problem}", path=str(self._root)
             ) from problem
-        self._database.register("incoming", open_rows)
-        self._database.execute("CREATE OR REPLACE TABLE open_rows AS FROM incoming")
-        self._database.unregister("incoming")
-        return snapshot
-
-    def _point(self, snapshot: Snapshot) -> None:
         self.unreadable = snapshot.unreadable
-        sources = ["FROM open_rows"]
+        sources = []
+        if open_rows is not None:
+            self._database.register("incoming", open_rows)
+            self._database.execute("CREATE OR REPLACE TABLE open_rows AS FROM incoming")
+            self._database.unregister("incoming")
+            sources.append("FROM open_rows")
         # Files of one version have the same columns, so DuckDB need not open all of them to learn which; the first one
         # grew while it was in use.
         for version in sorted({segment.version for segment in snapshot.segments}):
@@ -175,6 +176,8 @@ class Log:
             self._database.register("cold_rows", self._cold)
             sources.append("FROM cold_rows")
         self._database.execute(f"CREATE OR REPLACE VIEW segments AS {' UNION ALL BY NAME '.join(sources)}")
+        if open_rows is None:
+            self._database.execute("DROP TABLE IF EXISTS open_rows")
 
     def _located(self, problem: duckdb.Error, sql: str, params: Params) -> duckdb.Error:
         """`sql()` does not say where an unknown name stands, `execute()` does. Nothing has run, so ask that one too."""
@@ -190,6 +193,15 @@ class Log:
     def _blames_file(self, problem: duckdb.Error) -> bool:
         """DuckDB names the file, or, deep in a damaged page, raises its most general error."""
         return type(problem) is duckdb.Error or str(self._root) in str(problem)
+
+
+def _relation(cursor: duckdb.DuckDBPyConnection, sql: str, params: Params) -> duckdb.DuckDBPyRelation | None:
+    return cursor.sql(sql, params=params) if params else cursor.sql(sql)
+
+
+def _has_all_columns(snapshot: Snapshot) -> bool:
+    """Whether files alone have every column that there is by now."""
+    return bool(snapshot.cold) or any(segment.version == SCHEMA_VERSION for segment in snapshot.segments)
 
 
 def _quoted(text: str) -> str:

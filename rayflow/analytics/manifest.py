@@ -69,7 +69,7 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True, tag="segment"):
     """Of the schema."""
 
     def path(self, root: Path) -> Path:
-        return root / f"date={self.day}" / self.name
+        return root / f"date={self.day}/{self.name}"
 
     def staged(self, root: Path) -> Path:
         """Where it is until it counts, and for a while longer."""

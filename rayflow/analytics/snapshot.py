@@ -133,8 +133,11 @@ def _look_at(root: Path, stored: Stored, snapshot: Snapshot, verifier: Verifier)
 
 def find_segment(root: Path, stored: Stored) -> Path:
     """Its place, or that in the staging folder until it has one."""
-    final, staged = stored.path(root), stored.staged(root)
-    return staged if not final.exists() and staged.exists() else final
+    final = stored.path(root)
+    if final.exists():
+        return final
+    staged = stored.staged(root)
+    return staged if staged.exists() else final
 
 
 def _reason(problem: OSError) -> str:

@@ -18,7 +18,10 @@ from rayflow.events import Event
 _LAST = "SELECT run_id FROM events WHERE kind = 'run.finished' ORDER BY ts DESC LIMIT 1"
 _EVENTS = """
 SELECT * EXCLUDE (ts, date, data), epoch_us(ts) AS ts_us, CAST(data AS VARCHAR) AS data
-FROM events WHERE run_id = $run_id ORDER BY seq, ts_us, kind
+FROM events
+WHERE run_id = $run_id
+    AND ts >= run_began($run_id) - INTERVAL 1 HOUR AND date >= CAST(run_began($run_id) - INTERVAL 1 HOUR AS DATE)
+ORDER BY seq, ts_us, kind
 """
 
 

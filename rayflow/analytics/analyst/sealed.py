@@ -8,9 +8,7 @@ compared with their checksums as they are read, which DuckDB's own reader does n
 
 from __future__ import annotations
 
-import re
 from datetime import date
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,9 @@ from pyarrow.fs import LocalFileSystem
 
 from rayflow.analytics.analyst.statement import Vocabulary, check
 from rayflow.analytics.schema import SCHEMA
+from rayflow.analytics.views import VIEWS_SQL, defined
 
-_VIEWS = (files("rayflow.analytics") / "sql" / "views.sql").read_text("utf-8")
-"""Read before the files are out of reach."""
-KNOWN = Vocabulary(
-    *(frozenset(re.findall(rf"^CREATE {kind} (\w+)", _VIEWS, re.MULTILINE)) for kind in ("VIEW", "MACRO"))
-)
+KNOWN = Vocabulary(*(frozenset(defined(kind)) for kind in ("VIEW", "MACRO")))
 """What `sql/views.sql` defines."""
 _COLUMNS = SCHEMA.append(pa.field("date", pa.date32()))
 _FORMAT = ds.ParquetFileFormat(
@@ -58,7 +53,7 @@ class SealedLog:
         self._database = database
         rows = ds.dataset([_dataset(root, segments), ds.InMemoryDataset(open_rows.cast(_COLUMNS))])
         database.register("segments", rows.filter(ds.field("tenant") == tenant) if tenant else rows)
-        database.execute(_VIEWS)
+        database.execute(VIEWS_SQL)
         database.execute("SET GLOBAL enable_external_access = false; SET GLOBAL lock_configuration = true")
 
     def ask(self, sql: str, params: dict[str, Any]) -> duckdb.DuckDBPyRelation:

@@ -260,6 +260,40 @@ def test_a_filter_on_the_date_leaves_out_files_through_the_view(root: Path, writ
     assert "Scanning Files: 1/4" in plan
 
 
+def test_a_run_id_tells_when_it_began_and_files_of_before_it_are_not_opened(root: Path, writer: SegmentWriter) -> None:
+    began_us = NOON_US + 2 * DAY_US
+    run_id = f"run_{began_us // 1000:012x}{'0' * 32}"
+    for day in range(4):
+        writer.write([*a_run(day, NOON_US + day * DAY_US)])
+    asked = f"SELECT epoch_us(run_began(id)) AS us FROM (VALUES ('{run_id}'), ('run_7'), ('{run_id}0'), (NULL)) t(id)"
+    assert [row["us"] for row in rows(root, asked)] == [began_us, 0, 0, 0]
+    with open_log(root) as log:
+        plan = log.query("EXPLAIN FROM events WHERE date >= CAST(run_began($id) AS DATE)", {"id": run_id}).to_pylist()
+    assert "Scanning Files: 2/4" in str(plan)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) AS n FROM RUNS",
+        'SELECT count(*) AS n FROM memory.main."runs"',
+        "SELECT count(*) AS n FROM query_table('ru' || 'ns')",
+        "SELECT count(*) AS n FROM information_schema.tables WHERE table_name = concat('ru', 'ns')",
+        "CREATE TABLE mine AS FROM runs; SELECT count(*) AS n FROM mine",
+    ],
+)
+def test_a_view_is_there_however_it_is_named(root: Path, writer: SegmentWriter, sql: str) -> None:
+    writer.write(a_run(1, NOON_US))
+    assert rows(root, sql) == [{"n": 1}]
+
+
+def test_a_wrong_name_is_refused_with_the_views_that_are_near(root: Path, writer: SegmentWriter) -> None:
+    writer.write(a_run(1, NOON_US))
+    with open_log(root) as log, pytest.raises(ValidationError) as refused:
+        log.query("FROM model_call")
+    assert 'Did you mean "model_calls"' in refused.value.message
+
+
 @pytest.mark.parametrize("view", ["runs", "steps"])
 def test_a_question_about_what_has_ended_joins_nothing(root: Path, writer: SegmentWriter, view: str) -> None:
     writer.write(a_run(1, NOON_US))

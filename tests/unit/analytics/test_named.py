@@ -378,6 +378,13 @@ def test_run_story(mixed: Path) -> None:
     assert [(row["kind"], row["at_ms"]) for row in story][-1] == ("run.finished", 1100.0)
 
 
+def test_the_story_of_a_run_that_has_an_id_of_rayflow(tmp_path: Path) -> None:
+    run_id = f"run_{START_US // 1000:012x}{'a' * 32}"
+    events = [Event("run.started", START_US - 1000, run_id=run_id, seq=1), Event("run.finished", START_US + MINUTE_US)]
+    SegmentWriter(tmp_path, SOURCE).write([*events, Event("run.finished", START_US + 1, run_id=run_id, seq=2)])
+    assert [row["kind"] for row in ask(tmp_path, "run_story", run_id=run_id)] == ["run.started", "run.finished"]
+
+
 def test_queue_wait(mixed: Path) -> None:
     assert [(row["agent"], row["parts"], row["mean_ms"], row["max_ms"]) for row in ask(mixed, "queue_wait")] == [
         ("billing", 1, 15.0, 15.0),

@@ -20,4 +20,7 @@ SELECT
     data
 FROM events
 WHERE run_id = $run_id
+    -- An hour, because clocks of nodes differ.
+    AND ts >= run_began($run_id) - INTERVAL 1 HOUR
+    AND date >= CAST(run_began($run_id) - INTERVAL 1 HOUR AS DATE)
 ORDER BY seq, ts, kind;
