@@ -2,13 +2,13 @@
 
     python benchmarks/analytics.py --json
     python benchmarks/analytics.py --only ingest --events 1000000
-    python benchmarks/analytics.py --only logging --bench ../shared/bench --reps 5
+    python benchmarks/analytics.py --only logging --bench ../shared/bench --reps 20
 
 *ingest*: typed events to Parquet on one core, stage by stage, with the code that a running system uses: an outbox
 encodes them, the event log appends them to the open segment, the upkeep reads it, makes columns of it and writes
 Parquet. CPU of every stage, of this one process; DuckDB and Arrow are held to one thread.
 
-*logging*: requests/s of `benchmarks/chat.py` with `monitoring.event_log` on and off, by turns in one run.
+*logging*: requests/s of `benchmarks/chat.py` with `monitoring.event_log` on and off: two servers, by turns.
 
 *queries*: a report and named queries over `--rows` events against the same SQL by hand (`_analytics_queries.py`).
 """
@@ -27,11 +27,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import chat  # noqa: E402
 
 from rayflow.events import Event, encode_lines  # noqa: E402
 
@@ -39,6 +42,9 @@ T = TypeVar("T")
 BATCH = 64
 """Events that a busy process collects in a moment."""
 PARTS = ("ingest", "logging", "queries")
+PORTS = {True: 8100, False: 8101}
+WARM_S = 0.7
+"""Of a turn, before requests are counted."""
 
 
 def arguments() -> argparse.Namespace:
@@ -50,8 +56,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--bench", type=Path, default=HERE.parent.parent / "shared" / "bench", help="logging: as chat.py"
     )
-    parser.add_argument("--reps", type=int, default=5, help="logging: pairs of on and off")
-    parser.add_argument("--secs", type=float, default=4.0, help="logging: seconds of each run")
+    parser.add_argument("--reps", type=int, default=20, help="logging: pairs of turns")
+    parser.add_argument("--secs", type=float, default=2.0, help="logging: seconds of a turn")
     parser.add_argument("--clients", default="64", help="logging: number of clients")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     return parser.parse_args()
@@ -235,36 +241,51 @@ def _ingest(root: Path, events: Sequence[Event], stages: Stages) -> dict[str, in
 
 
 def logging_cost(args: argparse.Namespace) -> dict[str, Any]:
-    """Pairs of runs of the chat benchmark, each with a server of its own; which comes first alternates."""
+    """Two servers, one with the log, are asked by turns, a few seconds each, so that both see the same moods of the
+    machine; which comes first alternates.
+
+    What a log puts off (fsync, rolling, merging) may fall into the turn of the other. So CPU is that of all processes
+    of a server over all turns, and until what its log had open has become Parquet is not waited for."""
+    args.set, args.serve_flag = [], []
     rates: dict[bool, list[float]] = {True: [], False: []}
-    cpu: dict[bool, list[float]] = {True: [], False: []}
-    for pair in range(args.reps):
-        for on in (True, False) if pair % 2 else (False, True):
-            run = _chat(args, on)
-            rates[on].append(run["rps"])
-            cpu[on].append(run["cpu_s_per_1k"])
-            print(f"event log {'on' if on else 'off'}: {run['rps']:.0f} requests/s", file=sys.stderr)
+    served: dict[bool, float] = {True: 0.0, False: 0.0}
+    with ExitStack() as stack:
+        upstream = stack.enter_context(chat.upstreams(args.bench))
+        running = {on: _server(args, on, stack) for on in (True, False)}
+        before = {on: _cpu_s(process.pid) for on, process in running.items()}
+        for pair in range(args.reps):
+            for on in (True, False) if pair % 2 else (False, True):
+                run = chat.load(args, int(args.clients), [], running[on].pid, upstream.pid, pair, PORTS[on])
+                assert run["err"] == 0, run
+                rates[on].append(run["rps"])
+                served[on] += run["rps"] * (args.secs + WARM_S)
+            print(f"event log on, off: {rates[True][-1]:.0f}, {rates[False][-1]:.0f} requests/s", file=sys.stderr)
+        cpu = {on: _cpu_s(process.pid) - before[on] for on, process in running.items()}
     ratios = [on / off for on, off in zip(rates[True], rates[False], strict=True)]
+    cpu_ms = {on: cpu[on] / served[on] * 1000 for on in (True, False)}
     return {
         "rps_on": statistics.median(rates[True]),
         "rps_off": statistics.median(rates[False]),
         "on_over_off": round(statistics.median(ratios), 4),
-        "on_over_off_of_each_pair": [round(ratio, 4) for ratio in ratios],
-        "cpu_ms_per_request_on": statistics.median(cpu[True]),
-        "cpu_ms_per_request_off": statistics.median(cpu[False]),
+        "on_over_off_quartiles": [round(ratio, 4) for ratio in statistics.quantiles(ratios, n=4)],
+        "cpu_ms_per_request_on": round(cpu_ms[True], 4),
+        "cpu_ms_per_request_off": round(cpu_ms[False], 4),
+        "cpu_on_over_off": round(cpu_ms[True] / cpu_ms[False], 4),
     }
 
 
-def _chat(args: argparse.Namespace, on: bool) -> dict[str, Any]:
-    command = [
-        *(sys.executable, str(HERE / "chat.py"), "--bench", str(args.bench), "--only", "json"),
-        *("--clients", args.clients, "--reps", "1", "--secs", str(args.secs)),
-        *("--set", f"monitoring.event_log={'true' if on else 'false'}", "--json"),
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
-    runs: dict[str, Any] = json.loads(done.stdout)["servers"]["rayflow"]["runs"]
-    found: dict[str, Any] = next(iter(runs.values()))
-    return found
+def _server(args: argparse.Namespace, on: bool, stack: ExitStack) -> subprocess.Popen[bytes]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    args.set = [f"monitoring.event_log={'true' if on else 'false'}"]
+    running = stack.enter_context(chat.process(*chat.server("rayflow", args, folder, PORTS[on])))
+    chat.first_answer(120, PORTS[on])
+    return running
+
+
+def _cpu_s(pid: int) -> float:
+    """Of all processes of a server, those included that are over."""
+    times = [process.cpu_times() for process in chat.tree(pid)]
+    return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
 
 if __name__ == "__main__":

@@ -63,10 +63,7 @@ def main() -> None:
     result: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "python": platform.python_version()}, "servers": {}}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        upstream = stack.enter_context(
-            process([sys.executable, str(args.bench / "upstream.py"), "--port", str(UPSTREAM_PORT), "--n", "4"], {})
-        )
-        wait_for(f"http://127.0.0.1:{UPSTREAM_PORT}/stats", 20)
+        upstream = stack.enter_context(upstreams(args.bench))
         for name in ["rayflow", *filter(None, args.peers.split(","))]:
             result["servers"][name] = measure(name, args, folder, upstream.pid)
     if args.json:
@@ -100,25 +97,42 @@ def measure(name: str, args: argparse.Namespace, folder: Path, upstream: int) ->
     return found
 
 
-def server(name: str, args: argparse.Namespace, folder: Path) -> tuple[list[str], dict[str, str]]:
+@contextmanager
+def upstreams(bench: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The fake endpoints of the models."""
+    command = [sys.executable, str(bench / "upstream.py"), "--port", str(UPSTREAM_PORT), "--n", "4"]
+    with process(command, {}) as running:
+        wait_for(f"http://127.0.0.1:{UPSTREAM_PORT}/stats", 20)
+        yield running
+
+
+def server(
+    name: str, args: argparse.Namespace, folder: Path, port: int = SERVER_PORT
+) -> tuple[list[str], dict[str, str]]:
     if name != "rayflow":
         script = args.bench / f"peer_{name}.py"
         return [sys.executable, str(script)], {
-            "PORT": str(SERVER_PORT),
+            "PORT": str(port),
             "UPSTREAM": f"http://127.0.0.1:{UPSTREAM_PORT}",
         }
     env = {f"UPSTREAM_{i}": f"http://127.0.0.1:{UPSTREAM_PORT + i}/v1" for i in range(4)}
     overrides = [word for override in args.set for word in ("--set", override)]
-    serve = ["serve", str(HERE / "chat.yaml"), "--port", str(SERVER_PORT), "--state", str(folder / "state")]
+    serve = ["serve", str(HERE / "chat.yaml"), "--port", str(port), "--state", str(folder / "state")]
     return [sys.executable, "-m", "rayflow", *serve, *overrides, *args.serve_flag], env
 
 
 def load(
-    args: argparse.Namespace, clients: int, extra: list[str], server: int, upstream: int, rep: int
+    args: argparse.Namespace,
+    clients: int,
+    extra: list[str],
+    server: int,
+    upstream: int,
+    rep: int,
+    port: int = SERVER_PORT,
 ) -> dict[str, Any]:
     """One bounded run of the load generator."""
     command = [
-        *(sys.executable, str(args.bench / "load.py"), f"http://127.0.0.1:{SERVER_PORT}"),
+        *(sys.executable, str(args.bench / "load.py"), f"http://127.0.0.1:{port}"),
         *("--c", str(clients), "--secs", str(args.secs), "--warm", "0.7"),
         *("--pids", str(server), "--also", str(upstream), "--seed", str(rep + 1)),
         *extra,
@@ -175,9 +189,9 @@ def memory(pid: int) -> dict[str, int]:
     return {"processes": len(processes), "pss_mb": round(pss / 1e6)}
 
 
-def first_answer(limit_s: float) -> None:
+def first_answer(limit_s: float, port: int = SERVER_PORT) -> None:
     body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "code: hi"}]}).encode()
-    url = f"http://127.0.0.1:{SERVER_PORT}/v1/chat/completions"
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
     wait_for(request, limit_s)
 

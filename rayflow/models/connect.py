@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import httpx2
-from openai import AsyncOpenAI, DefaultAioHttpClient
-
 from rayflow.config.schema import Timeouts
-from rayflow.models.lanes import IDLE_CONNECTION_S, MAX_CONNECTIONS, FastLane, Lane, SdkLane, needs_sdk
+from rayflow.models.address import address, needs_sdk
+from rayflow.models.lanes import FastLane, Lane
 from rayflow.models.upstream import Upstream
 
 
@@ -27,18 +25,11 @@ def connect(
 ) -> tuple[Lane, Upstream]:
     """A lane to `path` of the endpoint, and how errors name it. `base_url` includes the version path; None is OpenAI's
     own. Nothing is sent yet."""
-    limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_CONNECTION_S)
-    sdk = AsyncOpenAI(
-        api_key=api_key,
-        base_url=base_url,
-        organization=organization,
-        project=project,
-        default_headers=headers,
-        max_retries=0,
-        timeout=httpx2.Timeout(None, connect=timeouts.connect_s),
-        http_client=DefaultAioHttpClient(limits=limits, follow_redirects=False),
-    )
-    fast = lane == "fast" and not needs_sdk(sdk)
-    plain = sdk.base_url.copy_with(userinfo=b"", query=None, fragment=None)  # errors show it: no password, no key
-    upstream = Upstream(model, str(plain).rstrip("/"), api_key)
-    return FastLane(sdk, path, timeouts.connect_s) if fast else SdkLane(sdk, path), upstream
+    at = address(path, api_key=api_key, base_url=base_url, organization=organization, project=project, headers=headers)
+    upstream = Upstream(model, at.shown, api_key)
+    if lane == "fast" and not needs_sdk(at.url):
+        return FastLane(at, timeouts.connect_s), upstream
+    from rayflow.models.sdk_lane import SdkLane, sdk_client  # 22 MB and most of a second
+
+    sdk = sdk_client(api_key, base_url, organization, project, headers, timeouts.connect_s)
+    return SdkLane(sdk, at), upstream

@@ -190,7 +190,7 @@ class EmbeddingsEndpoint:
             raise self._upstream.fault(ModelTimeout, str(late), phase=late.phase) from None
         except NoAnswer as error:
             raise self._upstream.connection_fault(error, self._timeouts.connect_s) from error.__cause__
-        except (StreamTooLarge, *BROKEN) as error:
+        except (StreamTooLarge, BROKEN) as error:
             raise self._upstream.fault(ModelError, f"the answer broke off ({type(error).__name__})") from error
         finally:
             deadlines.close()

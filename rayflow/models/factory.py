@@ -1,7 +1,6 @@
 """From an entry under `models:` to the client an agent calls.
 
-Imports are lazy: a system that uses only the offline model never loads the openai package (0.4 s and 50 MB a
-process).
+Imports are lazy: a system that uses only the offline model loads no HTTP client.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class OpenAIEndpoint:
             return answer
         try:
             said = await deadlines.within(phase, read_whole(answer))
-        except (StreamTooLarge, *BROKEN):
+        except (StreamTooLarge, BROKEN):
             said = b""
         finally:
             await answer.close()
@@ -159,5 +159,5 @@ async def _next_read(reads: AsyncGenerator[bytes, None], answer: StreamedAnswer,
         return await deadlines.within("between_tokens" if answer.started else "first_token", anext(reads, b""))
     try:
         return await deadlines.within("between_tokens", anext(reads, b""), DRAIN_S if answer.done else TRAILER_S)
-    except (Late, *BROKEN):
+    except (Late, BROKEN):
         return b""
