@@ -176,15 +176,14 @@ class _Replay:
         for run in runs:
             reason = run.left_out
             if run.chosen and not reason:
-                self._rows.append(self._compared.row(run, await self._again(run, held)))
+                again = await self._again(run, held)
+                self._row(self._compared.row(run, again))
             else:
                 if run.chosen:
-                    self._rows.append(self._compared.left_out(run, reason))
+                    self._row(self._compared.left_out(run, reason))
                 await self._append(run)
             if run.turn is not None and run.messages is not None:
                 held += len(run.messages) + (run.reply is not None)
-            if len(self._rows) >= ROWS_AT_ONCE:
-                self._write()
 
     async def _again(self, run: Recorded, held: int) -> Again:
         """`held`: turns in its session."""
@@ -253,6 +252,11 @@ class _Replay:
 
     async def _ask(self, message: AppendTurns | RollBackRun) -> None:
         await self._client.fabric.ask(self._client.shards.addresses[0], message, SESSION_TIMEOUT_S)
+
+    def _row(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= ROWS_AT_ONCE:
+            self._write()
 
     def _write(self) -> None:
         if self._rows:

@@ -47,6 +47,14 @@ async def test_an_unchanged_workflow_changes_nothing(day: Day, tmp_path: Path) -
     assert figures.tokens_after == figures.tokens_before
 
 
+async def test_rows_that_come_while_others_are_written_are_there_too(
+    day: Day, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rayflow.replay.replay.ROWS_AT_ONCE", 7)
+    summary, rows = await replayed(day.folder, TEAM, tmp_path / "out")
+    assert rows.keys() == day.texts.keys() and summary.figures.runs == len(day.texts)
+
+
 async def test_a_changed_rule_names_exactly_the_runs_that_it_affects(day: Day, tmp_path: Path) -> None:
     routing = changed()["routing"]
     routing["rules"][0] = {"keywords": ["refund"], "target_agent": "billing"}  # an invoice is nobody's now
