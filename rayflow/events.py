@@ -192,7 +192,7 @@ EVENTS: dict[str, str] = {
     "system.stopping": "Shutdown began. `data.reason`.",
     "eventlog.dropped": "Events were lost before they reached the disk. `source`, `data.events`, `data.reason`.",
     "alert.raised": "A measure is beyond its limit. `score`, `data.metric`, `data.threshold`, `data.window_s`.",
-    "alert.cleared": "It is within its limit again. `score`, `data.metric`, `data.threshold`, `data.window_s`.",
+    "alert.cleared": "It is within its limit again (`score`), or its rule is gone. `data` as of `alert.raised`.",
     "workflow.tracked": "A program timed a stretch of itself. `workflow` its name, `status`, `error`, `duration_ms`.",
     "batch.started": "A batch job began. `job_id`, `data.input`, `data.items`.",
     "batch.paused": "A batch job waits. `job_id`, `error`, `error_message`.",

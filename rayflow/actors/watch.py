@@ -34,6 +34,21 @@ MOST_TOLD = 16
 """Webhooks under way; alerts beyond them are in the log only."""
 
 
+class Raised(msgspec.Struct, frozen=True):
+    """A rule that is raised, and since when."""
+
+    metric: str
+    direction: str
+    threshold: float
+    window_s: float
+    since_us: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As events and webhooks tell them."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if name != "since_us"}
+
+
 class Watch:
     """`book`: the file of what is raised. `machine`: makes who is asked how loaded the machine is."""
 
@@ -57,8 +72,8 @@ class Watch:
         self._clock = clock
         # Each measures from its own last look, so there is one for each rhythm.
         self._now, self._lately = machine(), machine()
-        self._raised_us: dict[str, int] = {}
-        """Rules that are raised, and since when."""
+        self._raised: dict[str, Raised] = {}
+        """Rules that are raised, by title."""
         self._telling: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -68,8 +83,12 @@ class Watch:
 
     def start(self) -> None:
         titles = {title(each.rule) for each in self._alerting.standings}
-        self._raised_us = {key: since_us for key, since_us in self._read().items() if key in titles}
-        self._alerting.resume(self._clock.now(), self._raised_us)
+        self._raised = self._read()
+        for key in self._raised.keys() - titles:
+            log.warning("alert is over: %s (the rule is gone)", key)
+            self._tell_all("alert.cleared", self._raised.pop(key).facts)
+            self._write()
+        self._alerting.resume(self._clock.now(), self._raised)
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self) -> None:
@@ -117,7 +136,7 @@ class Watch:
                     each.rule.window_s,
                     each.firing,
                     each.value,
-                    self._raised_us.get(title(each.rule), 0),
+                    raised.since_us if (raised := self._raised.get(title(each.rule))) else 0,
                 )
                 for each in self._alerting.standings
             ]
@@ -125,17 +144,18 @@ class Watch:
 
     def _tell(self, change: Change) -> None:
         rule, key = change.rule, title(change.rule)
+        raised = Raised(rule.metric, rule.direction, rule.threshold, rule.window_s, self._clock.wall_us())
         if change.raised:
-            self._raised_us[key] = self._clock.wall_us()
+            self._raised[key] = raised
             log.error("alert: %s (it is %.4g)", key, change.value)
         else:
-            self._raised_us.pop(key, None)
+            self._raised.pop(key, None)
             log.warning("alert is over: %s (it is %.4g)", key, change.value)
         self._write()
-        facts = {
-            "metric": rule.metric, "direction": rule.direction, "threshold": rule.threshold, "window_s": rule.window_s,
-        }  # fmt: skip
-        event = self._event("alert.raised" if change.raised else "alert.cleared", facts, change.value)
+        self._tell_all("alert.raised" if change.raised else "alert.cleared", raised.facts, change.value)
+
+    def _tell_all(self, kind: str, facts: dict[str, Any], value: float | None = None) -> None:
+        event = self._event(kind, facts, value)
         self._outbox.emit(event)
         if self._webhook is not None and len(self._telling) < MOST_TOLD:
             telling = asyncio.get_running_loop().create_task(self._call(self._webhook, event))
@@ -158,9 +178,9 @@ class Watch:
         except WorkflowError as error:
             log.error("the webhook of alerts was not told of %s: %s", event.kind, error.message)
 
-    def _read(self) -> dict[str, int]:
+    def _read(self) -> dict[str, Raised]:
         try:
-            return msgspec.json.decode(self._book.read_bytes(), type=dict[str, int])
+            return msgspec.json.decode(self._book.read_bytes(), type=dict[str, Raised])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:
@@ -170,7 +190,7 @@ class Watch:
     def _write(self) -> None:
         draft = self._book.with_suffix(".tmp")
         try:
-            draft.write_bytes(msgspec.json.encode(self._raised_us))
+            draft.write_bytes(msgspec.json.encode(self._raised))
             draft.replace(self._book)
         except OSError as error:
             log.warning("%s cannot be written: after a restart, alerts are raised again: %s", self._book, error)

@@ -128,13 +128,19 @@ async def test_a_new_process_goes_on_with_what_was_raised(tmp_path: Path) -> Non
     await second.stop()
 
 
-async def test_a_rule_that_is_gone_is_not_gone_on_with(tmp_path: Path) -> None:
+async def test_an_alert_is_over_when_its_rule_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     told, clock = Told(), ManualClock()
     watch(tmp_path, told, clock, Busy(0.9)).look()
     other = watch(tmp_path, told, clock, Busy(0.9), memory_usage=0.85)
     other.start()
     other.look()
-    assert [event.data["threshold"] for event in told.events] == [0.8, 0.85]
+    assert [(event.kind, event.data["threshold"], event.score) for event in told.events] == [
+        ("alert.raised", 0.8, 0.9),
+        ("alert.cleared", 0.8, None),
+        ("alert.raised", 0.85, 0.9),
+    ]
+    assert told.events[0].data == told.events[1].data
+    assert "memory_usage above 0.8 over 60 s (the rule is gone)" in caplog.text
     assert msgspec.json.decode((tmp_path / "raised-alerts.json").read_bytes()).keys() == {
         "memory_usage above 0.85 over 60 s"
     }
