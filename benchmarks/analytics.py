@@ -245,7 +245,7 @@ def logging_cost(args: argparse.Namespace) -> dict[str, Any]:
     machine; which comes first alternates.
 
     What a log puts off (fsync, rolling, merging) may fall into the turn of the other. So CPU is that of all processes
-    of a server over all turns, and until what its log had open has become Parquet is not waited for."""
+    of a server over all turns; what is open at the end is not waited for."""
     args.set, args.serve_flag = [], []
     rates: dict[bool, list[float]] = {True: [], False: []}
     served: dict[bool, float] = {True: 0.0, False: 0.0}

@@ -86,11 +86,19 @@ def _base_url(config: ModelConfig, replica: int, env: Mapping[str, str]) -> str 
             raise ConfigurationError(f"models.{config.name}.base_url: expected at least one URL, got an empty list")
         urls = urls[replica % len(urls)]
     url = urls or env.get("OPENAI_BASE_URL") or None
-    if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+    if url is not None and not _is_endpoint(url):
         raise ConfigurationError(
             f"models.{config.name}.base_url: expected a URL such as http://127.0.0.1:8000/v1, got {url!r}"
         )
     return url
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        return False
 
 
 def _key(config: ModelConfig, base_url: str | None, env: Mapping[str, str]) -> str:

@@ -77,7 +77,14 @@ def test_any_other_endpoint_without_a_key_is_refused(url: str | None) -> None:
         build(ModelConfig(name="a", provider="openai", base_url=url), env={})
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://", []])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000/v1", "ftp://host/v1", "http://", "http://[::1/v1"),
+        *("http://host:port/v1", "http://host:99999/v1", "http://host:0/v1"),
+        [],
+    ],
+)
 def test_a_base_url_that_is_none_is_refused(url: str | list[str]) -> None:
     with pytest.raises(ConfigurationError, match=r"models\.a\.base_url"):
         build(ModelConfig(name="a", provider="openai", base_url=url), env={})
