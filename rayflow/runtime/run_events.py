@@ -128,18 +128,18 @@ class RunEvents:
     def part_moved(self, part: PartState, agent: str, model: str, error: WorkflowError, wall_us: int) -> Event:
         """What was asked has failed for good; this agent with this model is asked next."""
         part.attempt += 1
-        event = self._fell_back(part, error, wall_us, {"agent": agent, "model": model})
+        event = self._gave_up("agent.fallback", part, error, wall_us, {"agent": agent, "model": model})
         part.agent = agent
         return event
 
     def part_degraded(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
         """Everything has failed; the configured message is the answer."""
         part.degraded = True
-        return self._fell_back(part, error, wall_us, {"degraded": True})
+        return self._gave_up("agent.fallback", part, error, wall_us, {"degraded": True})
 
-    def _fell_back(self, part: PartState, error: WorkflowError, wall_us: int, facts: dict[str, Any]) -> Event:
+    def _gave_up(self, kind: str, part: PartState, error: WorkflowError, wall_us: int, facts: dict[str, Any]) -> Event:
         return self.event(
-            "agent.fallback",
+            kind,
             wall_us,
             agent=part.agent,
             replica=part.replica,
@@ -151,16 +151,7 @@ class RunEvents:
 
     def quarantined(self, part: PartState, error: WorkflowError, wall_us: int) -> Event:
         """The message killed whoever worked on it: the dead letter."""
-        return self.event(
-            "run.quarantined",
-            wall_us,
-            agent=part.agent,
-            replica=part.replica,
-            error=error.slug,
-            error_message=error.message,
-            attempt=part.attempt,
-            data={"replicas": error.details["replicas"]},
-        )
+        return self._gave_up("run.quarantined", part, error, wall_us, {"replicas": error.details["replicas"]})
 
     def call_ended(
         self, part: PartState, call: Call, error: WorkflowError | None, usage: Usage | None, now: float, wall_us: int
