@@ -121,8 +121,8 @@ class ModelRequest(msgspec.Struct, frozen=True):
 
 class ModelChunk(msgspec.Struct, frozen=True):
     """What arrived of a streamed answer at once: `pieces` of text as the model cut them, mostly tokens. The last
-    chunk of a stream carries `finish_reason`, and where they are known `usage`, the `model` that the endpoint names and
-    the `response_id` that it gave its answer."""
+    chunk of a stream carries `finish_reason` (one before it may, when the model has said it), and where they are known
+    `usage`, the `model` that the endpoint names and the `response_id` that it gave its answer."""
 
     pieces: tuple[str, ...] = ()
     tool_calls: tuple[ToolCallDelta, ...] = ()

@@ -14,6 +14,7 @@ import msgspec
 from rayflow.actors.answer import Answer
 from rayflow.actors.clients import Clients
 from rayflow.actors.inflight import InFlight
+from rayflow.actors.rounds import Rounds
 from rayflow.actors.spending import cut_short
 from rayflow.chat import Message, ModelParams, ModelRequest, Usage
 from rayflow.clock import Clock, remaining_s
@@ -21,7 +22,6 @@ from rayflow.config.schema import AgentConfig, StreamingConfig
 from rayflow.context import context, subject
 from rayflow.errors import ModelError, ModelIncomplete
 from rayflow.messages import AgentCall, AgentReply, FollowPart, Payload, Spent
-from rayflow.policies.pacing import rest_s
 from rayflow.runtime.ports import Fabric, Handler, ModelClient
 from rayflow.tracing import call_span, child
 
@@ -54,6 +54,7 @@ class Agent:
         self._address = address
         self._tracing = tracing
         self._busy = InFlight(address)
+        self._rounds = Rounds(streaming.flush_s, clock)
         self._answers: dict[tuple[str, str], Answer] = {}
         """Those that are being streamed, by run and agent."""
         self._params = ModelParams(temperature=config.temperature, seed=config.seed, max_tokens=config.max_tokens)
@@ -143,10 +144,8 @@ class Agent:
                     answer.model, answer.response_id = chunk.model, chunk.response_id
                 if answer.behind:
                     await answer.catch_up()
-                pause_s = rest_s(len(self._busy), self._streaming.flush_s, self._clock.now())
-                if pause_s and answer.finish_reason is None:
-                    answer.flush()
-                    await asyncio.sleep(pause_s)
+                if answer.finish_reason is None:
+                    await self._rest(answer)
         finally:
             del self._answers[answer.key]
             answer.close()
@@ -167,6 +166,15 @@ class Agent:
             cuts=answer.cuts(),
             in_flight=len(self._busy),
         )
+
+    async def _rest(self, answer: Answer) -> None:
+        """Until the stream is read again."""
+        next_round = self._rounds.after(len(self._busy))
+        if next_round is None:
+            await asyncio.sleep(0)  # a model that writes faster than we read must not keep everybody else out
+        else:
+            answer.flush()
+            await next_round
 
     def _messages(self, call: AgentCall) -> list[Message]:
         own = call.system_prompt or self._system

@@ -14,12 +14,13 @@ class InFlight:
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._ids: Counter[str] = Counter()
+        self._count = 0
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
-        return self._ids.total()
+        return self._count
 
     @contextmanager
     def working(self, number: str) -> Iterator[None]:
@@ -27,11 +28,13 @@ class InFlight:
         if self._draining:
             raise Unavailable(f"{self._owner} is draining: try again", draining=self._owner, retry_after_s=1)
         self._ids[number] += 1
+        self._count += 1
         self._empty.clear()
         try:
             yield
         finally:
             self._ids[number] -= 1
+            self._count -= 1
             if not self._ids[number]:
                 del self._ids[number]
             if not self._ids:

@@ -5,6 +5,7 @@ What is the same in every chunk of a stream is encoded once; a token costs one J
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -99,13 +100,14 @@ class ChunkEncoder:
         self._going_on = b',"logprobs":null,"finish_reason":null}]' + no_usage + b"}\n\n"
         self._content_end = b"}" + self._going_on
         self._content = self._delta + b'{"content":'
+        self._next_content = self._content_end + self._content
         self._finish = b',"logprobs":null,"finish_reason":"%b"}]' + no_usage + b"}\n\n"
         self._opened = False
         self._sent: list[str] = []
 
     def token(self, token: Token) -> bytes:
         """A chunk for each piece: clients see tokens as the model cut them, however they travelled."""
-        chunks = b"".join([self._text(piece) for piece in token.pieces])
+        chunks = self._texts(token.pieces) if token.pieces else b""
         return chunks if self._opened else self._open() + chunks
 
     def progress(self, event: Event) -> bytes:
@@ -114,7 +116,7 @@ class ChunkEncoder:
     def result(self, result: RunResult) -> bytes:
         pieces = [] if self._opened else [self._open()]
         if left := rest("".join(self._sent), result.content):
-            pieces.append(self._text(left))
+            pieces.append(self._texts([left]))
         if result.tool_calls:
             pieces.append(self._tool_calls(result.tool_calls))
         pieces.append(self._delta + b"{}" + self._finish % result.finish_reason.encode())
@@ -125,15 +127,15 @@ class ChunkEncoder:
 
     def error(self, error: WorkflowError) -> bytes:
         left = kept("".join(self._sent), error)
-        return (self._text(left) if left else b"") + b"data: " + openai_error(error) + b"\n\n"
+        return (self._texts([left]) if left else b"") + b"data: " + openai_error(error) + b"\n\n"
 
     def _open(self) -> bytes:
         self._opened = True
         return self._delta + b'{"role":"assistant","content":"","refusal":null}' + self._going_on
 
-    def _text(self, text: str) -> bytes:
-        self._sent.append(text)
-        return self._content + orjson.dumps(text) + self._content_end
+    def _texts(self, texts: Sequence[str]) -> bytes:
+        self._sent += texts
+        return self._content + self._next_content.join(map(orjson.dumps, texts)) + self._content_end
 
     def _tool_calls(self, calls: list[ToolCall]) -> bytes:
         deltas = [

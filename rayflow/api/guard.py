@@ -14,10 +14,6 @@ from starlette.types import Receive
 
 from rayflow.api.problems import ClientGone
 
-GONE = "rayflow.gone"
-"""Where the server puts, in the scope of a request, a function that says whether its connection is closed. What is
-written then is dropped without a word, and `receive` tells of it only a moment later."""
-
 
 class ClientGuard:
     """`with ClientGuard(receive):` cancels its body when the client goes away, and raises `ClientGone` in its place.

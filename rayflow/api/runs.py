@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from rayflow.api.connection import connection_of
 from rayflow.api.exchange import Exchange
-from rayflow.api.guard import GONE, ClientGuard
+from rayflow.api.guard import ClientGuard
 from rayflow.api.metrics import Metrics, RunMeter
 from rayflow.api.problems import ClientGone, explained
 from rayflow.api.sse import EventStream
@@ -107,7 +108,7 @@ class RunStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with ClientGuard(receive) as guard, self._metrics.run() as meter:
-            async with EventStream(send, self._keepalive_s, guard.drop, scope.get(GONE, _present)) as out:
+            async with EventStream(send, self._keepalive_s, guard.drop, connection_of(scope)) as out:
                 try:
                     await self._forward(out, meter, scope)
                 except Exception as error:
@@ -139,7 +140,3 @@ def encoded(item: StreamItem, encoder: Encoder, meter: RunMeter) -> bytes:
     meter.token()
     meter.finished(item)
     return encoder.result(item)
-
-
-def _present() -> bool:
-    return False

@@ -14,6 +14,7 @@ from types import TracebackType
 import orjson
 from starlette.types import Send
 
+from rayflow.api.connection import Connection
 from rayflow.api.problems import ClientGone, RawHeaders
 
 SLOW_READER_S = 30.0
@@ -46,17 +47,14 @@ def _id(event: bytes) -> int:
 
 class EventStream:
     """An open response. `write` what is complete events only; call `drop(reason)` is made for a client that does not
-    read. One task writes; the keep-alive comments in between are the stream's own. `gone`: whether the connection is
-    closed, so that what is written goes nowhere."""
+    read. One task writes; the keep-alive comments in between are the stream's own."""
 
-    def __init__(
-        self, send: Send, keepalive_s: float, drop: Callable[[str], None], gone: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, send: Send, keepalive_s: float, drop: Callable[[str], None], connection: Connection) -> None:
         self.started = False
         self._send = send
         self._keepalive_s = keepalive_s
         self._drop = drop
-        self._gone = gone
+        self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._last_write = self._loop.time()
         self._blocked_since: float | None = None
@@ -75,18 +73,29 @@ class EventStream:
 
     async def write(self, events: bytes) -> None:
         """Raises `ClientGone` where they reached nobody."""
-        if self._comment is not None:
-            await self._comment
-            self._comment = None
-        await self._put(events, more=True)
-        if self._gone():
-            await asyncio.sleep(FAREWELL_S)  # whoever watches the connection hears of it in this time, and cancels us
-            raise ClientGone("the client disconnected")
+        await self._comment_written()
+        if self.started and self._connection.write(events):
+            self._last_write = self._loop.time()
+        else:
+            await self._put(events, more=True)
+        await self._check()
 
     async def end(self, events: bytes) -> None:
         """Write the last events and end the response. Raises as `write` does."""
-        await self.write(events)
-        await self._put(b"", more=False)
+        await self._comment_written()
+        await self._check()  # before, because afterwards the server itself may close the connection
+        await self._put(events, more=False)
+
+    async def _comment_written(self) -> None:
+        """Until no comment is half written."""
+        if self._comment is not None:
+            await self._comment
+            self._comment = None
+
+    async def _check(self) -> None:
+        if self._connection.gone:
+            await asyncio.sleep(FAREWELL_S)  # whoever watches the connection hears of it in this time, and cancels us
+            raise ClientGone("the client disconnected")
 
     async def _put(self, events: bytes, more: bool) -> None:
         self._blocked_since = self._loop.time()

@@ -18,8 +18,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rayflow.api.connection import SCOPE_KEY, ServerConnection
 from rayflow.api.door import Door
-from rayflow.api.guard import GONE
 from rayflow.api.websocket.line import MAX_FRAME_BYTES, PING_S, Line
 from rayflow.config.schema import WorkflowConfig
 
@@ -38,7 +38,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope:
-            cycle.scope[GONE] = lambda: cycle.disconnected or cycle.transport.is_closing()  # type: ignore[literal-required]
+            cycle.scope[SCOPE_KEY] = ServerConnection(cycle)  # type: ignore[typeddict-unknown-key]
 
     def _should_upgrade(self) -> bool:
         """Only as RFC 6455 section 4.1 has it; anything else is a request that may also ask for an upgrade."""

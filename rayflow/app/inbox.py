@@ -23,7 +23,9 @@ StreamItem = Token | Progress | RunResult
 class Inbox:
     """`attempt`: how often the run was asked for before, as in `RunRequest`. `router`: who was asked for it last."""
 
-    __slots__ = ("_closed", "_floor", "_inlets", "_outcome", "_progress", "_read", "_readable", "_voided", "router")
+    __slots__ = (
+        "_closed", "_floor", "_inlets", "_new", "_outcome", "_progress", "_read", "_readable", "_voided", "router",
+    )  # fmt: skip
 
     def __init__(self, attempt: int) -> None:
         self.router = ""
@@ -36,6 +38,8 @@ class Inbox:
         self._progress: deque[Progress] = deque()
         self._outcome: RunResult | BaseException | None = None
         self._readable: asyncio.Future[None] | None = None
+        self._new = False
+        """Whether anything has come since it was last looked for."""
         self._closed = False
 
     # --- for the reader ---
@@ -43,13 +47,15 @@ class Inbox:
     async def read(self) -> list[StreamItem]:
         """All that is there, at least one item; the result is the very last. Raises what ended the run instead."""
         while True:
-            items = self._collect()
-            if isinstance(self._outcome, RunResult):
-                items.append(self._outcome)
-            elif self._outcome is not None and not items:
-                raise self._outcome
-            if items:
-                return items
+            if self._new or self._outcome is not None:
+                self._new = False
+                items = self._collect()
+                if isinstance(self._outcome, RunResult):
+                    items.append(self._outcome)
+                elif self._outcome is not None and not items:
+                    raise self._outcome
+                if items:
+                    return items
             self._readable = asyncio.get_running_loop().create_future()
             await self._readable
 
@@ -135,6 +141,7 @@ class Inbox:
         return len(self._read.get(event.agent, ())) >= chunks
 
     def _wake(self) -> None:
+        self._new = True
         if self._readable is not None and not self._readable.done():
             self._readable.set_result(None)
 

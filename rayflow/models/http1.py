@@ -13,7 +13,8 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ from rayflow.errors import ConfigurationError
 
 READ_BYTES = 1 << 18
 """How much of an answer may wait in memory before the endpoint is slowed down."""
+PULL_BYTES = 16 << 10
+"""How much is read at once of what came while the socket was not watched."""
 HEAD_BYTES = 64 << 10
 """How much may come without any of the body in it: heads, interim answers, trailers."""
 NEXT_ADDRESS_S = 0.25
@@ -39,14 +42,16 @@ class BrokenAnswer(OSError):
 
 
 class Connection(asyncio.Protocol):
-    """One connection, and the answer that comes over it."""
+    """One connection, and the answer that comes over it. `plain`: its socket, where nothing stands between that and
+    HTTP."""
 
-    def __init__(self) -> None:
+    def __init__(self, plain: socket.socket | None = None) -> None:
         self.idle_since = 0.0
         self.status = 0
         self.headers: dict[str, str] = {}
         self.done = True
         """Whether the answer is here to its end, or nothing was asked yet."""
+        self._plain = plain
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._keep_alive = False
@@ -81,11 +86,13 @@ class Connection(asyncio.Protocol):
             self._resume()
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        read = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._forget()
-        if not self.done:
-            self._pause()
-        return read
+        return self._take()
+
+    def ready(self) -> bytes:
+        """As `read`, but nothing where it would wait or raise."""
+        if not self._body:
+            self._pull()
+        return self._take() if self._body else b""
 
     @property
     def reusable(self) -> bool:
@@ -181,6 +188,25 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
+    def _take(self) -> bytes:
+        read = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._forget()
+        if not self.done:
+            self._pause()
+        return read
+
+    def _pull(self) -> None:
+        """Take what has come while the socket was not watched: to watch it again for one read takes longer than the
+        read. An end or an error stays there for the transport to find."""
+        if self._plain is None or self.done or not (self._paused and self.alive):
+            return
+        try:
+            data = self._plain.recv(PULL_BYTES)
+        except OSError:
+            return
+        if data:
+            self.data_received(data)
+
     def _resume(self) -> None:
         if self._paused and self._transport is not None:
             self._paused = False
@@ -209,10 +235,14 @@ class Answer:
         self.status = connection.status
         self.headers: Mapping[str, str] = connection.headers
 
-    async def reads(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes. While the caller is busy or rests, the socket is not read."""
-        while read := await self._connection.read():
-            yield read
+    async def read(self) -> bytes:
+        """What has come of the body, at least something; nothing at its end. Raises `BrokenAnswer`. While nobody calls
+        it, the socket is not read."""
+        return await self._connection.read()
+
+    def ready(self) -> bytes:
+        """As `read`, but nothing where it would wait or raise."""
+        return self._connection.ready()
 
     async def close(self) -> None:
         if not self._closed:  # the connection may be another answer's by now
@@ -306,7 +336,8 @@ class Endpoint:
             sock = await start_connection(addresses, happy_eyeballs_delay=NEXT_ADDRESS_S, loop=loop)
             name = self._host if self._tls else None
             try:
-                _, connection = await loop.create_connection(Connection, sock=sock, ssl=self._tls, server_hostname=name)
+                made = partial(Connection, None if self._tls else sock)
+                _, connection = await loop.create_connection(made, sock=sock, ssl=self._tls, server_hostname=name)
             except BaseException:
                 sock.close()
                 raise

@@ -7,8 +7,7 @@ proxies, compressed answers, its environment of variants. One contract suite run
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Protocol
 
 from rayflow.models.address import Address
@@ -39,8 +38,12 @@ class Answer(Protocol):
         """Looked up by names in lower case."""
         ...
 
-    def reads(self) -> AsyncGenerator[bytes, None]:
-        """The body as it arrives. Raises `BROKEN`."""
+    async def read(self) -> bytes:
+        """What has come of the body, at least something; nothing at its end. Raises `BROKEN`."""
+        ...
+
+    def ready(self) -> bytes:
+        """As `read`, but nothing where it would wait or raise."""
         ...
 
     async def close(self) -> None:
@@ -52,12 +55,11 @@ async def read_whole(answer: Answer) -> bytes:
     """The whole body. Raises `StreamTooLarge` and `BROKEN`."""
     parts: list[bytes] = []
     size = 0
-    async with aclosing(answer.reads()) as reads:
-        async for read in reads:
-            parts.append(read)
-            size += len(read)
-            if size > MAX_STREAM_BYTES:
-                raise StreamTooLarge(f"the answer is larger than {MAX_STREAM_BYTES} bytes")
+    while read := await answer.read():
+        parts.append(read)
+        size += len(read)
+        if size > MAX_STREAM_BYTES:
+            raise StreamTooLarge(f"the answer is larger than {MAX_STREAM_BYTES} bytes")
     return b"".join(parts)
 
 

@@ -10,7 +10,6 @@ see the deadline.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from typing import Literal
 
 import msgspec
@@ -92,10 +91,9 @@ class OpenAIEndpoint:
             try:
                 await self._require_events(response, deadlines)
                 events = SSEDecoder()
-                async with aclosing(response.reads()) as reads:
-                    while read := await _next_read(reads, answer, deadlines):
-                        if chunk := answer.take(events.feed(read)):
-                            yield chunk
+                while read := response.ready() or await _next_read(response, answer, deadlines):
+                    if chunk := answer.take(events.feed(read)):
+                        yield chunk
             finally:
                 await response.close()
         except Late as late:
@@ -148,7 +146,7 @@ class OpenAIEndpoint:
         raise self._upstream.fault(ModelError, f"{kind} instead of an event stream: {said}")
 
 
-async def _next_read(reads: AsyncGenerator[bytes, None], answer: StreamedAnswer, deadlines: Deadlines) -> bytes:
+async def _next_read(response: Answer, answer: StreamedAnswer, deadlines: Deadlines) -> bytes:
     """The next bytes of the body; none at its end.
 
     A finished answer is whole whatever happens next, so the rest of its stream is waited for only briefly.
@@ -156,8 +154,8 @@ async def _next_read(reads: AsyncGenerator[bytes, None], answer: StreamedAnswer,
     if not answer.finished:
         if answer.done:
             return b""
-        return await deadlines.within("between_tokens" if answer.started else "first_token", anext(reads, b""))
+        return await deadlines.within("between_tokens" if answer.started else "first_token", response.read())
     try:
-        return await deadlines.within("between_tokens", anext(reads, b""), DRAIN_S if answer.done else TRAILER_S)
+        return await deadlines.within("between_tokens", response.read(), DRAIN_S if answer.done else TRAILER_S)
     except (Late, BROKEN):
         return b""

@@ -85,8 +85,15 @@ class _SdkAnswer:
         self._response = response
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
+        self._reads = self._body()
 
-    async def reads(self) -> AsyncGenerator[bytes, None]:
+    async def read(self) -> bytes:
+        return await anext(self._reads, b"")
+
+    def ready(self) -> bytes:
+        return b""
+
+    async def _body(self) -> AsyncGenerator[bytes, None]:
         if self._response.is_closed:
             yield self._response.content
             return
@@ -97,4 +104,5 @@ class _SdkAnswer:
             raise BrokenAnswer(str(error)) from error
 
     async def close(self) -> None:
+        await self._reads.aclose()
         await self._response.aclose()

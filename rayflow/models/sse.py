@@ -47,22 +47,24 @@ class SSEDecoder:
             self._after_cr = read.endswith(b"\r")
             read = read.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._rest = (self._rest + read).split(b"\n")
-        events = [event for line in lines if (event := self._line(line)) is not None]
+        events: list[bytes] = []
+        for line in lines:
+            if line:
+                self._line(line)
+            elif self._data:
+                events.append(self._event())
         if len(self._rest) + self._data_bytes > self._max_event_bytes:
             raise StreamTooLarge(f"one event is larger than {self._max_event_bytes} bytes")
         return events
 
-    def _line(self, line: bytes) -> bytes | None:
-        """The event's data where `line` is the empty line that ends one."""
-        if line:
-            if line.startswith(b"data"):
-                field, _, value = line.partition(b":")
-                if field == b"data":
-                    self._data.append(value.removeprefix(b" "))
-                    self._data_bytes += len(value)
-            return None
-        if not self._data:
-            return None
+    def _line(self, line: bytes) -> None:
+        if line.startswith(b"data"):
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self._data.append(value.removeprefix(b" "))
+                self._data_bytes += len(value)
+
+    def _event(self) -> bytes:
         event = b"\n".join(self._data)
         self._data, self._data_bytes = [], 0
         if len(event) > self._max_event_bytes:

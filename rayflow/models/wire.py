@@ -139,7 +139,7 @@ class StreamedAnswer:
         self._upstream = upstream
         self._prompt_bytes = prompt_bytes
         self._texts: list[str] = []
-        self._said_bytes = 0
+        self._call_bytes = 0
         self._finish_reason: FinishReason | None = None
         self._usage: _Usage | None = None
         self._head: _Head | None = None
@@ -154,21 +154,24 @@ class StreamedAnswer:
         return self._finish_reason is not None
 
     def take(self, events: list[bytes]) -> ModelChunk | None:
-        """What the events of one read add to the answer. Raises `ModelIncomplete`, `ModelError`."""
+        """What the events of one read add to the answer, with the finish reason where they say it, so that nobody waits
+        for more. Raises `ModelIncomplete`, `ModelError`."""
         texts: list[str] = []
         calls: list[ToolCallDelta] = []
         for data in events:
             if data.startswith(DONE):
                 self.done = True
                 break
-            self._event(data, texts, calls)
-        return ModelChunk(tuple(texts), tuple(calls)) if texts or calls else None
+            for choice in self._chunk(data).choices:
+                if choice.index == 0:
+                    self._choice(choice, texts, calls)
+        return ModelChunk(tuple(texts), tuple(calls), self._finish_reason) if texts or calls else None
 
     def end(self) -> ModelChunk:
         """The last chunk. Raises `ModelIncomplete` where the stream ended without a finish reason."""
         if self._finish_reason is None:
             raise self.incomplete("the stream ended without a finish_reason")
-        usage = _usage(self._usage, self._prompt_bytes, self._said_bytes)
+        usage = _usage(self._usage, self._prompt_bytes, len(self.partial.encode()) + self._call_bytes)
         head = self._head or _Head()
         model = _text(head.model) or self._upstream.model
         return ModelChunk(finish_reason=self._finish_reason, usage=usage, model=model, response_id=_text(head.id))
@@ -176,7 +179,7 @@ class StreamedAnswer:
     def incomplete(self, what: str) -> ModelIncomplete:
         return self._upstream.fault(ModelIncomplete, what, partial=self.partial)
 
-    def _event(self, data: bytes, texts: list[str], calls: list[ToolCallDelta]) -> None:
+    def _chunk(self, data: bytes) -> _Chunk:
         try:
             chunk = _decode_chunk(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -188,20 +191,17 @@ class StreamedAnswer:
             self._head = _decode_head(data)
         if chunk.usage is not None:
             self._usage = chunk.usage
-        for choice in chunk.choices:
-            if choice.index == 0:
-                self._choice(choice, texts, calls)
+        return chunk
 
     def _choice(self, choice: _StreamChoice, texts: list[str], calls: list[ToolCallDelta]) -> None:
         if delta := choice.delta:
             if text := delta.content or delta.refusal:
                 self._texts.append(text)
                 texts.append(text)
-                self._said_bytes += len(text.encode())
             for call in delta.tool_calls or ():
                 function = call.function or _Function()
                 calls.append(ToolCallDelta(call.index, call.id or "", function.name or "", function.arguments or ""))
-                self._said_bytes += len(function.arguments or "")
+                self._call_bytes += len(function.arguments or "")
             if text or delta.tool_calls or delta.reasoning or delta.reasoning_content:
                 self.started = True
         if choice.finish_reason is not None:

@@ -22,7 +22,7 @@ from rayflow.actors.outbox import Outbox
 from rayflow.actors.remembering import RememberingStore
 from rayflow.actors.router import Router
 from rayflow.actors.sessions import Expiry, Sessions
-from rayflow.api.guard import GONE
+from rayflow.api.connection import SCOPE_KEY
 from rayflow.api.http import create_app
 from rayflow.app.build import keeping
 from rayflow.app.client import SystemClient
@@ -163,7 +163,7 @@ class Call:
         given = {"host": "test", "content-type": "application/json", **headers}
         scope = {
             "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode(),
-            "root_path": "", "scheme": "http", "http_version": "1.1", GONE: lambda: self._gone.is_set(),
+            "root_path": "", "scheme": "http", "http_version": "1.1", SCOPE_KEY: self,
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
         }  # fmt: skip
         self.received = b""
@@ -175,6 +175,13 @@ class Call:
 
     def hang_up(self) -> None:
         self._gone.set()
+
+    @property
+    def gone(self) -> bool:
+        return self._gone.is_set()
+
+    def write(self, body: bytes) -> bool:
+        return False
 
     async def until(self, count: int) -> None:
         """Wait until so many tokens were received."""

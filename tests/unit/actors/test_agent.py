@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from actor_doubles import PATIENCE_S, USAGE, HeldModel, hearing
 
@@ -168,6 +169,30 @@ async def test_the_first_token_leaves_at_once_and_later_ones_together() -> None:
     rest.set()
     await asking
     assert await client.some(3) == ["a", "bc", "d"]
+
+
+async def test_nobody_rests_when_the_model_has_said_that_it_is_done() -> None:
+    script: list[Step] = [ModelChunk(("a",), (), "stop"), ModelChunk(finish_reason="stop", usage=USAGE)]
+    fabric = InProcessFabric()
+    client = Heard(fabric)
+    agent = made(ScriptedModel(*[script] * 8), fabric, StreamingConfig(flush_s=PATIENCE_S))
+    calls = [msgspec.structs.replace(call(client="client/0"), run_id=f"run_{number}") for number in range(8)]
+    async with asyncio.timeout(PATIENCE_S / 2):  # the next round is farther away
+        replies = await asyncio.gather(*(ask(agent, each) for each in calls))
+    assert {reply.text for reply in replies} == {"a"}
+    assert await client.some(8) == ["a"] * 8
+
+
+async def test_a_model_that_never_lets_us_wait_does_not_keep_others_out() -> None:
+    fabric = InProcessFabric()
+    Heard(fabric)
+    asking = asyncio.create_task(ask(made(ScriptedModel(said(*["x"] * 50)), fabric), call(client="client/0")))
+    turns = 0
+    while not asking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns >= 50
+    assert (await asking).text == "x" * 50
 
 
 async def test_collected_text_leaves_when_it_is_long_enough() -> None:

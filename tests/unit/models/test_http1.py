@@ -124,7 +124,12 @@ def saying(*answers: bytes, close: bool = False) -> Script:
 
 
 async def body_of(answer: Answer) -> bytes:
-    return b"".join([read async for read in answer.reads()])
+    return b"".join([read async for read in reads_of(answer)])
+
+
+async def reads_of(answer: Answer) -> AsyncIterator[bytes]:
+    while read := await answer.read():
+        yield read
 
 
 async def call(endpoint: Endpoint, request: bytes = b"{}") -> bytes:
@@ -424,13 +429,14 @@ async def test_a_server_is_slowed_down_while_nobody_reads_and_goes_on_afterwards
             await asyncio.sleep(0)
         assert connection._body_bytes < 3 * READ_BYTES
         assert not written.is_set()
-        reads = [len(read) async for read in answer.reads()]
+        reads = [len(read) async for read in reads_of(answer)]
         assert sum(reads) == size
         assert max(reads) < 3 * READ_BYTES
         await answer.close()
 
 
-async def test_a_reader_that_rests_gets_what_came_meanwhile_in_one_piece() -> None:
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_reader_that_rests_gets_what_came_meanwhile_in_one_piece(waits: bool) -> None:
     rests, written = asyncio.Event(), asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -442,13 +448,38 @@ async def test_a_reader_that_rests_gets_what_came_meanwhile_in_one_piece() -> No
 
     async with Server(script) as server:
         answer = await server.endpoint().post(b"{}")
-        reads = answer.reads()
-        assert await anext(reads) == b"first"
+        assert await answer.read() == b"first"
+        assert answer.ready() == b""
         rests.set()
         await written.wait()
         assert not answer._connection._body, "the socket was not read"
-        assert await anext(reads) == b"token " * 10
-        await reads.aclose()
+        assert (await answer.read() if waits else answer.ready()) == b"token " * 10
+        await answer.close()
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n", b"garbage\r\n"])
+async def test_whoever_does_not_wait_gets_what_is_there_and_leaves_its_end_to_those_who_do(end: bytes) -> None:
+    rests, written = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(CHUNKED + chunk(b"first"))
+        await rests.wait()
+        await peer.say(chunk(b"second") + end)
+        peer.writer.close()
+        written.set()
+
+    async with Server(script) as server:
+        answer = await server.endpoint().post(b"{}")
+        assert await answer.read() == b"first"
+        rests.set()
+        await written.wait()
+        assert answer.ready() == b"second"
+        assert answer.ready() == b""
+        if end.startswith(b"0"):
+            assert await answer.read() == b""
+        else:
+            with pytest.raises(BrokenAnswer):
+                await answer.read()
         await answer.close()
 
 
@@ -471,9 +502,8 @@ async def test_a_call_cancelled_before_its_head_closes_the_connection() -> None:
 async def test_a_call_cancelled_within_its_body_closes_the_connection() -> None:
     async with Server(saying(CHUNKED + chunk(b"half"))) as server:
         answer = await server.endpoint().post(b"{}")
-        reads = answer.reads()
-        await anext(reads)
-        task = asyncio.ensure_future(anext(reads))
+        await answer.read()
+        task = asyncio.ensure_future(answer.read())
         await until(lambda: answer._connection._reader and not answer._connection._reader.done())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

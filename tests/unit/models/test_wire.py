@@ -24,6 +24,14 @@ def test_events_of_one_read_become_one_piece() -> None:
     assert answer.partial == "ab"
 
 
+def test_the_finish_reason_comes_with_the_text_it_came_with() -> None:
+    answer = StreamedAnswer(UPSTREAM, 100)
+    first, last = answer.take([delta("a")]), answer.take([delta("b"), delta("", '"stop"'), b"[DONE]"])
+    assert first is not None
+    assert last is not None
+    assert (first.finish_reason, last.finish_reason, last.text) == (None, "stop", "b")
+
+
 def test_a_role_is_no_sign_of_life_but_reasoning_is() -> None:
     answer = StreamedAnswer(UPSTREAM, 100)
     assert answer.take([b'{"choices": [{"delta": {"role": "assistant", "content": ""}}]}']) is None
