@@ -159,7 +159,7 @@ class StreamedAnswer:
         texts: list[str] = []
         calls: list[ToolCallDelta] = []
         for data in events:
-            if data.startswith(DONE):
+            if self.done or data.startswith(DONE):
                 self.done = True
                 break
             for choice in self._chunk(data).choices:

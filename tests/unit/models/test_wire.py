@@ -76,6 +76,7 @@ def test_details_of_another_shape_do_not_spoil_an_answer(details: str) -> None:
 def test_what_follows_done_is_not_read() -> None:
     answer = StreamedAnswer(UPSTREAM, 100)
     answer.take([delta("a", '"stop"'), b"[DONE]", b"not json"])
+    assert answer.take([b"not json either"]) is None
     assert answer.done
     assert answer.end().finish_reason == "stop"
 
